@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What dataplanes and the table service say to each other, as C structures: the language of the
+ * coherence protocol. No protobuf here: the cache and the table are written, simulated and tested
+ * against these; wire_encode.h turns them into messages and back.
+ *
+ * Order: per dataplane, every message from the table (answers, invalidations, expiry questions,
+ * flush) carries the next number of one sequence, and leaves only when the journal has committed
+ * what it depends on. The dataplane acknowledges that sequence cumulatively: "acknowledged = n"
+ * says that everything up to n was applied and that no packet will be translated any more by an
+ * entry that a message up to n took away.
+ */
+#ifndef WIRE_WIRE_H
+#define WIRE_WIRE_H
+
+#include "common/nat/types.h"
+#include "common/nat/reason.h"
+
+enum {
+	WIRE_VERSION = 1,
+	WIRE_BATCH_MAX = 1024,       /* entries of a message; the service may grant less */
+	WIRE_INFLIGHT_MAX = 256,     /* unanswered batches of a dataplane */
+	WIRE_MESSAGE_MAX = 256 << 10, /* bytes; gRPC refuses more */
+	WIRE_PREFIXES_MAX = 1024,
+	WIRE_NAME_MAX = 64,
+	WIRE_DATAPLANES_MAX = 64, /* a holder mask has 64 bits */
+};
+
+/* From a dataplane. Wire values; never renumber. */
+enum wire_op {
+	WIRE_RESOLVE_OUT = 1, /* packet from an inside realm: find or create */
+	WIRE_RESOLVE_IN = 2,  /* packet from the outside: find, or create where a filter allows */
+	WIRE_PEEK = 3,        /* translate a quoted tuple; never creates, holds or refreshes */
+	WIRE_FRAGMENT = 4,    /* reserved: shared fragments */
+	WIRE_FLAGS = 5,       /* TCP flags newly seen: tuple, handle, tcp_flags, direction */
+	WIRE_RELEASE = 6,     /* the cache evicted the session, last seen age_ms ago */
+	WIRE_ACTIVE = 7,      /* answer to EXPIRE: still used, age_ms ago; I keep it */
+	WIRE_DROPPED = 8,     /* answer to EXPIRE: idle, and no longer in my flow table */
+};
+
+/* Whether an operation gets an answer entry (the others are only reports). */
+static inline bool wire_op_is_question(unsigned op)
+{
+	return op == WIRE_RESOLVE_OUT || op == WIRE_RESOLVE_IN || op == WIRE_PEEK;
+}
+
+struct wire_request {
+	struct nat_tuple tuple; /* questions: as the packet looks in its realm. Reports: unused */
+	uint64_t handle;        /* reports: the session meant */
+	uint32_t age_ms;        /* RELEASE, ACTIVE: since the last packet of either direction */
+	uint8_t op;             /* enum wire_op */
+	uint8_t tcp_flags;      /* RESOLVE_*: of the packet; FLAGS: newly seen */
+	uint8_t direction;      /* FLAGS: enum nat_direction they were seen in */
+	uint8_t zero;
+};
+
+/* One message from a dataplane on the data stream. */
+struct wire_batch {
+	uint64_t sequence;     /* of this incarnation, from 1; the answer repeats it */
+	uint64_t acknowledged; /* see above */
+	uint32_t n;
+	struct wire_request *entries; /* owned by whoever made the batch */
+};
+
+/*
+ * The answer to one question. TRANSLATE installs a pair of flow entries: the tuple with "rewrite",
+ * and its reverse (nat_reverse_tuple, nat_reverse_rewrite) - except to a PEEK, which installs
+ * nothing and answers with direction and rewrite of the quoted tuple itself.
+ */
+struct wire_answer {
+	struct nat_rewrite rewrite;
+	uint64_t handle;      /* session of the tuple's sender; 0 unless TRANSLATE */
+	uint64_t peer_handle; /* session of the reverse tuple's sender: differs when hairpinned */
+	uint32_t ttl_ms;      /* 0 = as long as the session; otherwise absolute from receipt */
+	uint8_t verdict;      /* enum nat_verdict */
+	uint8_t reason;       /* enum nat_reason */
+	uint8_t direction;    /* of the tuple: enum nat_direction */
+	uint8_t zero;
+};
+
+/* INVALIDATE and EXPIRE name a session; handle 0 takes away a negative answer instead. */
+struct wire_notice {
+	struct nat_tuple tuple; /* of the session's outbound packets, in its inside realm;
+				   handle 0: {destination, destination_port, protocol} of the
+				   external endpoint that now has a mapping */
+	uint64_t handle;
+	uint32_t idle_ms; /* EXPIRE: active means seen less than idle_ms ago */
+	uint8_t reason;   /* INVALIDATE: enum nat_reason of why, NONE for "ended" */
+	uint8_t inbound_refreshes; /* EXPIRE: packets from the outside count as activity too */
+	uint8_t zero[2];
+};
+
+/* From the table. Wire values; never renumber. */
+enum wire_kind {
+	WIRE_ANSWER = 1,
+	WIRE_INVALIDATE = 2,
+	WIRE_EXPIRE = 3,
+	WIRE_UPDATE = 4, /* reserved: answers nobody asked for (warming) */
+	WIRE_FLUSH = 5,  /* drop every entry, then acknowledge */
+};
+
+struct wire_message {
+	uint64_t epoch;            /* of the table; a dataplane ignores an older one */
+	uint64_t sequence;         /* from 1 in an attachment */
+	uint64_t request_sequence; /* ANSWER: the batch answered */
+	uint8_t kind;              /* enum wire_kind */
+	uint32_t n;
+	/* ANSWER: one for each question of the batch, in its order, reports left out. */
+	struct wire_answer *answers;
+	struct wire_notice *notices; /* INVALIDATE, EXPIRE */
+};
+
+/* ---- the control stream ---- */
+
+struct wire_hello {
+	uint32_t version_min, version_max;
+	uint64_t features;       /* none yet */
+	uint64_t incarnation[2]; /* random at the process's start; names the attachment */
+	char name[WIRE_NAME_MAX];
+	uint64_t epoch, sequence; /* highest seen from the table; 0, 0 = holds nothing */
+	uint32_t flow_capacity;   /* pairs */
+};
+
+struct wire_welcome {
+	uint32_t version;
+	uint64_t epoch;
+	uint32_t dataplane; /* its bit in the holder masks */
+	uint32_t lease_ms, heartbeat_ms, grace_ms;
+	uint32_t batch_max, inflight_max; /* credits */
+	bool flush;    /* drop everything held before using any answer of this attachment */
+	bool draining; /* an operator drains this dataplane */
+	uint64_t sequence; /* the data stream goes on after this number */
+};
+
+/* What a dataplane tells about itself, for conatctl and the service's metrics. */
+struct wire_stats {
+	uint64_t flows;  /* pairs held */
+	uint64_t hits, misses, drops; /* packets, since start */
+	uint64_t packets, bytes;
+};
+
+struct wire_heartbeat {
+	uint64_t sent_ms; /* the dataplane's own clock; the service only echoes it */
+	uint64_t acknowledged;
+	struct wire_stats stats;
+};
+
+/* renewed = false: the acknowledgement is older than one lease; the lease is not extended. */
+struct wire_heartbeat_ack {
+	uint64_t epoch;
+	uint64_t sent_ms;
+	bool renewed;
+	bool draining;
+};
+
+enum wire_prefix_kind {
+	WIRE_PREFIX_INSIDE = 1, /* subscribers of "realm" */
+	WIRE_PREFIX_POOL = 2,   /* external addresses */
+	WIRE_PREFIX_BYPASS = 3, /* destinations that are not translated (RFC 6888 REQ-6) */
+};
+
+struct wire_prefix {
+	nat_be32 address;
+	uint8_t length; /* 0..32 */
+	uint8_t realm;
+	uint8_t kind; /* enum wire_prefix_kind */
+	uint8_t zero;
+};
+
+/* Pushed after the welcome and whenever it changes. */
+struct wire_config {
+	uint64_t generation;
+	uint32_t pending_timeout_ms;  /* a parked packet's deadline */
+	uint32_t pending_packets;     /* parked in all */
+	uint32_t pending_per_flow;    /* parked for one flow */
+	uint32_t fragment_timeout_ms; /* RFC 6146: at least 2 s */
+	uint32_t icmp_errors_per_second;
+	uint32_t n_prefixes;
+	struct wire_prefix prefixes[WIRE_PREFIXES_MAX];
+};
+
+#endif

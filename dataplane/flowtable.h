@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The flow table: the dataplane's bounded cache of what tuples become. One writer (the owner
+ * thread, which is the cache), any number of readers. Pairs are inserted, opened, evicted and
+ * removed together (U6). Full buckets evict the least recently seen pair (the caller learns which,
+ * and releases it at the service). Allocates at creation only.
+ */
+#ifndef DATAPLANE_FLOWTABLE_H
+#define DATAPLANE_FLOWTABLE_H
+
+#include "common/base/clock.h"
+#include "common/nat/slot.h"
+#include "common/base/random.h"
+
+struct flowtable;
+
+struct flow { /* one pair, as the writer sees it */
+	struct nat_tuple tuple;     /* of the packets that asked; the reverse follows from it */
+	struct nat_rewrite rewrite;
+	uint64_t handle, peer_handle;
+	uint8_t direction; /* of tuple: enum nat_direction */
+	uint8_t state;     /* enum nat_slot_state */
+	uint32_t slot;     /* of tuple */
+	uint32_t last_seen; /* ms, the later of the two directions */
+	uint32_t outbound_last_seen; /* ms, of the NAT_OUTBOUND direction alone */
+	uint8_t tcp_flags[2]; /* seen, by enum nat_direction */
+};
+
+/* capacity: pairs, 1 to 2^30; memory is reserved now. 0 or ERR_NOMEM, ERR_INVALID. */
+int flowtable_new(uint32_t capacity, struct random_source *random, struct flowtable **out);
+void flowtable_free(struct flowtable *table);
+
+uint32_t flowtable_pairs(const struct flowtable *table);
+uint32_t flowtable_capacity(const struct flowtable *table);
+
+/* ---- readers, any thread ---- */
+
+/*
+ * Copies the open entry of key into *copy and says true; false when there is none, or it was being
+ * changed (the packet then takes the slow path). Marks the entry seen at now_ms and ORs tcp_flags
+ * into it; *new_flags gets those that this reader was the first to see.
+ */
+bool flowtable_hit(struct flowtable *table, const struct nat_tuple *key, uint32_t now_ms,
+		   uint8_t tcp_flags, struct nat_slot *copy, uint8_t *new_flags);
+
+/* The two halves of flowtable_hit for batches: hash and prefetch first, look later. */
+uint64_t flowtable_prefetch(const struct flowtable *table, const struct nat_tuple *key);
+bool flowtable_hit_hashed(struct flowtable *table, const struct nat_tuple *key, uint64_t hash,
+			  uint32_t now_ms, uint8_t tcp_flags, struct nat_slot *copy,
+			  uint8_t *new_flags);
+
+/* ---- the writer ---- */
+
+/*
+ * Inserts a pair (state PARKED or OPEN in flow->state). When room has to be made the least recently
+ * seen evictable pair of the candidate buckets goes; *evicted gets it and *did_evict says so. A
+ * hairpinned pair whose two tuples are equal is refused. 0, ERR_EXISTS (either tuple is known),
+ * ERR_FULL (nothing evictable). flow->slot is set.
+ */
+int flowtable_insert(struct flowtable *table, struct flow *flow, uint32_t now_ms,
+		     struct flow evicted[2], unsigned *n_evicted);
+/* Either tuple of a pair finds it. */
+bool flowtable_find(const struct flowtable *table, const struct nat_tuple *tuple,
+		    struct flow *out);
+void flowtable_open(struct flowtable *table, const struct nat_tuple *tuple);
+/* Removes both directions; out (may be NULL) gets what was there. False when unknown. */
+bool flowtable_remove(struct flowtable *table, const struct nat_tuple *tuple, struct flow *out);
+/* Removes everything. */
+void flowtable_clear(struct flowtable *table);
+/*
+ * Calls visit for every pair in slots [from, from + n) (each pair once, at its first slot) and
+ * returns where to go on, 0 when the end was reached. visit may remove the pair it is shown.
+ */
+uint32_t flowtable_sweep(struct flowtable *table, uint32_t from, uint32_t n,
+			 void (*visit)(void *context, const struct flow *flow), void *context);
+/* TCP flags seen are forgotten but for "keep": a connection reopens on a known tuple. */
+void flowtable_reset_flags(struct flowtable *table, const struct nat_tuple *tuple, uint8_t keep);
+
+#endif
