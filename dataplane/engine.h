@@ -20,7 +20,7 @@
 
 enum engine_fate {
 	ENGINE_OUT = 1,  /* forward data[0..length) into realm "egress" */
-	ENGINE_DROP = 2, /* reason says why; if reply_length > 0 an ICMP error was made: see reply */
+	ENGINE_DROP = 2, /* reason says why; an ICMP error went to the sender through owner.emit */
 	ENGINE_SLOW = 3, /* give a copy to the owner thread */
 	ENGINE_KEPT = 4, /* parked or absorbed by the slow path; the buffer is the caller's again */
 };
@@ -36,7 +36,8 @@ struct engine_packet {
 	uint8_t fate;   /* enum engine_fate */
 	uint8_t reason; /* enum nat_reason, with ENGINE_DROP */
 	uint8_t egress; /* realm, with ENGINE_OUT */
-	uint8_t tcp_flags_new; /* ENGINE_OUT: flags to report; the owner is told by report() */
+	uint8_t tcp_flags_new; /* not 0: flags to report (port_env.flags, cache_report_flags) */
+	struct nat_tuple tuple; /* valid with tcp_flags_new: the packet's as it arrived */
 };
 
 /*
@@ -51,8 +52,11 @@ struct engine_owner {
 	void *context;
 	/*
 	 * Not in the flow table: ask the service (op RESOLVE_OUT, RESOLVE_IN, or PEEK with the
-	 * quoted tuple of an ICMP error) and park a copy of the packet. Later the owner calls
-	 * engine_translate with the copy. 0 or a nat_reason why it was not parked.
+	 * tuple of the packet that an ICMP error quotes, exactly as it stands in the quote, its
+	 * realm the one that the error came from; the answer's rewrite is what that quoted packet
+	 * was before translation, egress the realm of its sender) and park a copy of the packet.
+	 * Later the owner calls engine_translate with the copy. 0 or a nat_reason why it was not
+	 * parked.
 	 */
 	unsigned (*ask)(void *context, unsigned op, const struct nat_tuple *tuple,
 			uint8_t tcp_flags, const struct engine_packet *packet,
