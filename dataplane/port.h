@@ -26,6 +26,16 @@ struct port_env {
 		      uint8_t tcp_flags);
 };
 
+/* Packets and bytes received and sent, by what the port itself saw. */
+struct port_counters {
+	uint64_t received, received_bytes, sent, sent_bytes;
+	uint64_t super_packets;       /* of received: segments to be cut later (GSO) */
+	uint64_t partial_checksums;   /* of received: checksum left to the device */
+	uint64_t checksums_completed; /* of those: not the transport's own, finished in software */
+	uint64_t read_errors;
+	uint64_t drops[NAT_REASON_LIMIT]; /* NAT_REASON_OUTPUT, NAT_REASON_RING_FULL */
+};
+
 struct port;
 struct port_ops {
 	const char *name;
@@ -37,8 +47,10 @@ struct port_ops {
 	void (*configure)(struct port *port, const struct wire_config *config);
 	/* Stops the loops, undoes the host's set-up, frees. */
 	void (*free)(struct port *port);
-	/* True when there is nothing more to come (a capture is read). */
+	/* True when there is nothing more to come (a capture is read). NULL: never. */
 	bool (*finished)(struct port *port);
+	/* Any thread. NULL: the port counts nothing. */
+	void (*counters)(struct port *port, struct port_counters *out);
 };
 struct port {
 	const struct port_ops *ops;
