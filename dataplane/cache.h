@@ -62,14 +62,20 @@ void cache_config(struct cache *cache, const struct wire_config *config, struct 
 bool cache_heartbeat_due(struct cache *cache, struct wire_heartbeat *out, struct monotime now);
 void cache_heartbeat_ack(struct cache *cache, const struct wire_heartbeat_ack *ack,
 			 struct monotime now);
+/*
+ * The service does not renew and the lease is over: close both streams and attach again. Ask after
+ * each cache_tick.
+ */
+bool cache_wants_reconnect(const struct cache *cache, struct monotime now);
 /* Both streams are gone; questions in flight are asked again after the next welcome. */
 void cache_disconnected(struct cache *cache, struct monotime now);
 
 /* ---- the data stream ---- */
 
 /*
- * The next batch to send, if there is one and a credit for it (or an acknowledgement is overdue).
- * out->entries stays valid until the next call.
+ * The next batch to send, if there is one and a credit for it, or a bare acknowledgement (n = 0) that
+ * is due. Call until false, after every call into the cache. out->entries stays valid until the next
+ * call. Nothing comes before the first acknowledged heartbeat: no question without a lease.
  */
 bool cache_next_batch(struct cache *cache, struct wire_batch *out, struct monotime now);
 /* Applies one message of the table. 0, or ERR_STALE / ERR_MALFORMED (counted, nothing applied). */
@@ -84,10 +90,12 @@ struct monotime cache_next_tick(const struct cache *cache, struct monotime now);
 
 /* ---- state, for admin and tests ---- */
 
+/* drops: refusals of cache_ask and ends of waiting; the engine counts the same packets. */
 struct cache_counters {
 	uint64_t asked, coalesced, answered, invalidated, expired, evicted, released;
 	uint64_t stale_answers, stale_messages, malformed_messages, negative_hits;
 	uint64_t flushed, welcomes, disconnects, heartbeats, not_renewed, flags_reported;
+	uint64_t reports_full, asked_again, cache_full;
 	uint64_t drops[NAT_REASON_LIMIT];
 	uint32_t pending_flows, pending_packets;
 };

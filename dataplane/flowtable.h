@@ -24,6 +24,7 @@ struct flow { /* one pair, as the writer sees it */
 	uint32_t last_seen; /* ms, the later of the two directions */
 	uint32_t outbound_last_seen; /* ms, of the NAT_OUTBOUND direction alone */
 	uint8_t tcp_flags[2]; /* seen, by enum nat_direction */
+	uint8_t tcp_reported[2]; /* of those, what the writer told the table; also by direction */
 };
 
 /* capacity: pairs, 1 to 2^30; memory is reserved now. 0 or ERR_NOMEM, ERR_INVALID. */
@@ -73,7 +74,12 @@ void flowtable_clear(struct flowtable *table);
  */
 uint32_t flowtable_sweep(struct flowtable *table, uint32_t from, uint32_t n,
 			 void (*visit)(void *context, const struct flow *flow), void *context);
-/* TCP flags seen are forgotten but for "keep": a connection reopens on a known tuple. */
+/* The writer has reported these flags of tuple's direction (ORed to those before). */
+void flowtable_reported(struct flowtable *table, const struct nat_tuple *tuple, uint8_t tcp_flags);
+/*
+ * TCP flags seen and reported are forgotten but for "keep", in both directions: a connection reopens
+ * on a known tuple, and its new SYN has to be reported again.
+ */
 void flowtable_reset_flags(struct flowtable *table, const struct nat_tuple *tuple, uint8_t keep);
 
 #endif

@@ -37,7 +37,8 @@ struct nat_slot {
 	uint8_t state;             /* [W] enum nat_slot_state */
 	uint8_t egress;            /* [W] realm */
 	uint8_t direction;         /* [W] enum nat_direction */
-	uint8_t zero[3];           /* [W] */
+	uint8_t tcp_reported;      /* [W] flags of this direction that the table was told */
+	uint8_t zero[2];           /* [W] */
 	uint64_t handle;           /* [W] the sender's session at the table service */
 	uint32_t last_seen;        /* [R] low 32 bits of the reader's clock in milliseconds */
 	uint32_t tcp_flags;        /* [R] TCP flags seen in this direction, ORed */

@@ -9,6 +9,24 @@
  * what it depends on. The dataplane acknowledges that sequence cumulatively: "acknowledged = n"
  * says that everything up to n was applied and that no packet will be translated any more by an
  * entry that a message up to n took away.
+ *
+ * The rules that both sides rely on (tests/sim checks them together):
+ * - Batches are numbered from 1 by one over an incarnation's whole life; a reconnect goes on
+ *   counting. The table applies batches in order and the entries of a batch in order. Reports stand
+ *   before questions in a batch, and no question overtakes a report that was made before it.
+ * - Every batch with n > 0 gets one ANSWER, in order, with one answer a question (n = 0 when it
+ *   held reports only). It gives the credit back and says that all batches up to it were applied.
+ *   A batch with n = 0 is a bare acknowledgement: no ANSWER, no credit.
+ * - What was in flight when the streams broke is sent again in new batches, reports first; so
+ *   reports may come twice, and a handle in a report may be long dead: both are harmless.
+ * - Holders: a question answered with TRANSLATE makes the asker a holder of both handles. RELEASE
+ *   and DROPPED of a handle end that, in batch order. A dataplane that sent one in batch r does not
+ *   use an answer to an earlier batch that grants the same handle (it asks again): the grant was
+ *   taken back by the report before the answer was seen.
+ * - ACTIVE or DROPPED answers every EXPIRE, but a reply may be lost (report queue full): the table
+ *   asks again when it got none for one lease.
+ * - A welcome without flush continues: its sequence is the hello's, and messages behind it are sent
+ *   (again). A dataplane flushes whenever the two differ, whatever the welcome says.
  */
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
@@ -145,7 +163,10 @@ struct wire_heartbeat {
 	struct wire_stats stats;
 };
 
-/* renewed = false: the acknowledgement is older than one lease; the lease is not extended. */
+/*
+ * renewed = false: the acknowledgement is older than one lease, or the attachment is lost (its fence
+ * is over, it must attach again); the lease is not extended.
+ */
 struct wire_heartbeat_ack {
 	uint64_t epoch;
 	uint64_t sent_ms;
