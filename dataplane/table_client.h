@@ -26,11 +26,13 @@ enum { TABLE_CLIENT_ADDRESSES_MAX = 8, TABLE_CLIENT_ADDRESS_MAX = 128 };
 struct table_client;
 
 struct table_client_conf {
-	char addresses[TABLE_CLIENT_ADDRESSES_MAX][TABLE_CLIENT_ADDRESS_MAX]; /* HOST:PORT, unix:P */
+	char addresses[TABLE_CLIENT_ADDRESSES_MAX]
+		      [TABLE_CLIENT_ADDRESS_MAX]; /* HOST:PORT, unix:P */
 	unsigned n_addresses;
 	struct rpc_credentials credentials; /* empty paths: no TLS */
 	struct cache_conf cache;
-	unsigned workers;    /* rings for engine workers 0 .. workers - 1; at most ENGINE_WORKERS_MAX */
+	unsigned
+	    workers; /* rings for engine workers 0 .. workers - 1; at most ENGINE_WORKERS_MAX */
 	uint32_t ring_bytes; /* of each ring, e.g. 4 MiB; a packet takes its length + 32 */
 };
 
@@ -64,7 +66,7 @@ struct table_client_counters {
 	uint32_t flows, flow_capacity;
 	enum cache_state state;
 	bool draining;
-	int64_t valid_for_ms; /* until lease and grace are over; 0 = over */
+	int64_t valid_for_ms;			/* until lease and grace are over; 0 = over */
 	char address[TABLE_CLIENT_ADDRESS_MAX]; /* attached to, or tried now */
 	uint64_t connects, connect_failures, welcomes_refused;
 	uint64_t batches_out, entries_out, messages_in, bad_messages, bytes_in, bytes_out;

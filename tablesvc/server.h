@@ -15,9 +15,10 @@
 struct server;
 
 /*
- * Binds every config->listen and starts gRPC: signal masks, forks and privileges are settled before.
- * config, table and journal are borrowed and outlive the server; from here on only server_run's
- * thread may touch the table. 0, or an error and a sentence that says which address and why.
+ * Binds every config->listen and starts gRPC: signal masks, forks and privileges are settled
+ * before. config, table and journal are borrowed and outlive the server; from here on only
+ * server_run's thread may touch the table. 0, or an error and a sentence that says which address
+ * and why.
  */
 int server_new(const struct config *config, struct table *table, struct journal *journal,
 	       char *error, unsigned error_size, struct server **out);
@@ -31,10 +32,11 @@ void server_stop(struct server *server);
 void server_wake(struct server *server);
 
 /*
- * Any thread but the server's: hands a configuration over (table_reload on the loop's thread), pushes
- * it to every dataplane, and waits for the result. The caller checked it with config_check_reload and
- * set generation to one more. On 0 config is borrowed from now on instead of the old one; otherwise
- * the old one stays and error says why. ERR_STATE when server_run is not running.
+ * Any thread but the server's: hands a configuration over (table_reload on the loop's thread),
+ * pushes it to every dataplane, and waits for the result. The caller checked it with
+ * config_check_reload and set generation to one more. On 0 config is borrowed from now on instead
+ * of the old one; otherwise the old one stays and error says why. ERR_STATE when server_run is not
+ * running.
  */
 int server_reload(struct server *server, const struct config *config, char *error,
 		  unsigned error_size);
@@ -52,8 +54,8 @@ struct server_counters {
 	/* since start */
 	uint64_t streams, calls_admin, calls_health;
 	uint64_t unknown_methods, denied, refused_calls; /* refused: too many calls at once */
-	uint64_t bad_messages;	/* could not be decoded: malformed, uneven, too big */
-	uint64_t bad_batches;	/* decoded, but the table refused them */
+	uint64_t bad_messages;	      /* could not be decoded: malformed, uneven, too big */
+	uint64_t bad_batches;	      /* decoded, but the table refused them */
 	uint64_t bad_version, silent; /* streams that said nothing in time */
 	uint64_t messages_in, messages_out, entries_in, entries_out, bytes_in, bytes_out;
 	uint64_t heartbeats, reloads, reloads_failed;

@@ -13,7 +13,7 @@ struct rpc_server;
 
 struct rpc_server_conf {
 	const struct rpc_credentials *credentials; /* NULL = no TLS */
-	unsigned message_max;		      /* bytes; more is refused by gRPC */
+	unsigned message_max;			   /* bytes; more is refused by gRPC */
 	void *context;
 	/*
 	 * A call arrived. Either takes it (rpc_stream_accept) and returns 0, or returns a gRPC
@@ -26,7 +26,8 @@ int rpc_server_new(struct rpc_loop *loop, const struct rpc_server_conf *conf,
 		   struct rpc_server **out);
 /*
  * HOST:PORT (port 0 = any free one) or unix:PATH. Fails when somebody else listens there, be it
- * with SO_REUSEPORT or on the same path. *port: what was bound, 0 for unix. ERR_EXISTS, ERR_INVALID.
+ * with SO_REUSEPORT or on the same path. *port: what was bound, 0 for unix. ERR_EXISTS,
+ * ERR_INVALID.
  */
 int rpc_server_listen(struct rpc_server *server, const char *address, int *port);
 void rpc_server_start(struct rpc_server *server);

@@ -60,6 +60,8 @@ void rpc_stream_half_close(struct rpc_stream *stream);
  * Client: cancels. Idempotent; "closed" follows later. details is copied.
  */
 void rpc_stream_end(struct rpc_stream *stream, int status, const char *details);
+/* At once, without the niceties: for a peer that does not read. "closed" follows. */
+void rpc_stream_cancel(struct rpc_stream *stream);
 /* Server: the peer's address, "" if unknown. */
 void rpc_stream_peer(const struct rpc_stream *stream, char *out, size_t size);
 

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to common/rpc: gRPC's headers, channel arguments, messages as contiguous bytes. */
+#ifndef RPC_GRPC_H
+#define RPC_GRPC_H
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/slice.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+#include <stddef.h>
+#include "common/rpc/loop.h"
+
+#define rpc_container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
+
+static inline grpc_arg rpc_arg(const char *key, int value)
+{
+	return (grpc_arg){
+	    .type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key, .value.integer = value};
+}
+
+static inline gpr_timespec rpc_in_ms(int64_t ms)
+{
+	return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(ms, GPR_TIMESPAN));
+}
+
+#endif
