@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tablesvc/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tablesvc/config_schema.h"
+
+void config_defaults(struct config *config)
+{
+	*config = (struct config){
+	    .generation = 1,
+	    .listen = {"127.0.0.1:4790"},
+	    .n_listen = 1,
+	    .admin_listen = "127.0.0.1:9464",
+	    .journal = "none",
+	    .capacity = {.mappings = 1000000, .sessions = 1000000, .subscribers = 100000},
+	    .lease_ms = 10000,
+	    .heartbeat_ms = 2000,
+	    .grace_ms = 300000,
+	    .margin_ms = 1000,
+	    .hold_down_ms = 120000, /* RFC 6888 REQ-8 */
+	    .batch_max = 256,
+	    .inflight_max = 64,
+	    .negative_ttl_ms = 1000,
+	    .inbound_refresh = true,
+	    .hairpinning = true,
+	    .timers =
+		{
+		    .udp = 300000,		/* RFC 4787 REQ-5 */
+		    .udp_dns = 30000,		/* RFC 4787 REQ-5a */
+		    .icmp = 60000,		/* RFC 5508 REQ-2 */
+		    .tcp_established = 7440000, /* RFC 5382 REQ-5: 2 h 4 min */
+		    .tcp_transitory = 240000,	/* RFC 5382 REQ-5: 4 min */
+		},
+	    .limits = {.blocks = 8,
+		       .sessions = 4096,
+		       .per_mapping = 4096,
+		       .creations_per_second = 1000},
+	    .pending = {.timeout_ms = 2000, .packets = 4096, .per_flow = 16},
+	    .fragment_timeout_ms = 2000, /* RFC 6146 section 4: FRAGMENT_MIN */
+	    .icmp_errors_per_second = 1000,
+	};
+}
+
+void config_free(struct config *config)
+{
+	if (!config)
+		return;
+	for (unsigned i = 0; i < config->n_pools; i++)
+		free(config->pools[i].prefixes);
+	for (unsigned i = 0; i < config->n_realms; i++)
+		free(config->realms[i].prefixes);
+	free(config->pools);
+	free(config->realms);
+	free(config->bypass);
+	free(config->statics);
+	free(config->redirects);
+	free(config);
+}
+
+static void print_map(const struct config *config, const struct config_key *keys, const void *base,
+		      unsigned indent, bool first_is_placed, FILE *out);
+
+static void print_list(const struct config *config, const struct config_key *key, const void *base,
+		       unsigned indent, FILE *out)
+{
+	const char *items = (const char *)base + key->offset;
+	unsigned n = *(const unsigned *)(const void *)((const char *)base + key->count_offset);
+
+	if (key->kind == CONFIG_LIST)
+		items = *(const char *const *)(const void *)items;
+	if (n == 0 || !key->keys) {
+		fputs(" [", out);
+		for (unsigned i = 0; i < n; i++) {
+			fputs(i ? ", " : "", out);
+			config_value_print(key->item, config, items + (size_t)i * key->item_size,
+					   out);
+		}
+		fputs("]\n", out);
+		return;
+	}
+	putc('\n', out);
+	for (unsigned i = 0; i < n; i++) {
+		fprintf(out, "%*s- ", (int)indent + 2, "");
+		print_map(config, key->keys, items + (size_t)i * key->item_size, indent + 4, true,
+			  out);
+	}
+}
+
+static void print_map(const struct config *config, const struct config_key *keys, const void *base,
+		      unsigned indent, bool first_is_placed, FILE *out)
+{
+	for (const struct config_key *key = keys; key->name; key++) {
+		fprintf(out, "%*s%s:", first_is_placed && key == keys ? 0 : (int)indent, "",
+			key->name);
+		if (key->kind == CONFIG_MAP) {
+			putc('\n', out);
+			print_map(config, key->keys, base, indent + 2, false, out);
+		} else if (key->kind == CONFIG_LIST || key->kind == CONFIG_LIST_INLINE) {
+			print_list(config, key, base, indent, out);
+		} else {
+			putc(' ', out);
+			config_value_print(key->kind, config, (const char *)base + key->offset,
+					   out);
+			putc('\n', out);
+		}
+	}
+}
+
+void config_print(const struct config *config, FILE *out)
+{
+	print_map(config, config_keys, config, 0, false, out);
+}

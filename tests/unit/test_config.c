@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <criterion/parameterized.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/base/err.h"
+#include "tablesvc/config.h"
+
+/* What the rows below leave out. Lines: each row says where its own text starts. */
+#define POOLS "pools: [{name: p, prefixes: [192.0.2.0/24]}]\n"
+#define REALMS "realms: [{name: home, prefixes: [10.0.0.0/8], pool: p}]\n"
+#define BASE POOLS REALMS
+
+static struct config *parse(const char *text, char *error, unsigned size)
+{
+	struct config *config = NULL;
+	int err = config_parse("t.yaml", text, (unsigned)strlen(text), &config, error, size);
+
+	cr_assert((err == 0) == (config != NULL), "%d: %s", err, error);
+	return config;
+}
+
+static struct config *parse_good(const char *text)
+{
+	char error[512] = "";
+	struct config *config = parse(text, error, sizeof error);
+
+	cr_assert_not_null(config, "%s", error);
+	cr_expect_str_empty(error);
+	return config;
+}
+
+static char *print(const struct config *config)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	cr_assert_not_null(out);
+	config_print(config, out);
+	fclose(out);
+	return text;
+}
+
+Test(config, defaults_are_those_of_the_design)
+{
+	struct config *config = parse_good(BASE);
+
+	cr_expect_str_eq(config->listen[0], "127.0.0.1:4790");
+	cr_expect_eq(config->n_listen, 1);
+	cr_expect_str_eq(config->admin_listen, "127.0.0.1:9464");
+	cr_expect_str_eq(config->journal, "none");
+	cr_expect_eq(config->lease_ms, 10000);
+	cr_expect_eq(config->heartbeat_ms, 2000);
+	cr_expect_eq(config->grace_ms, 300000);
+	cr_expect_eq(config->hold_down_ms, 120000);
+	cr_expect_eq(config->timers.udp, 300000);
+	cr_expect_eq(config->timers.udp_dns, 30000);
+	cr_expect_eq(config->timers.icmp, 60000);
+	cr_expect_eq(config->timers.tcp_established, 7440000);
+	cr_expect_eq(config->timers.tcp_transitory, 240000);
+	cr_expect_eq(config->limits.blocks, 8);
+	cr_expect_eq(config->limits.sessions, 4096);
+	cr_expect(config->inbound_refresh && config->hairpinning);
+	cr_expect_eq(config->pools[0].port_first, 1024);
+	cr_expect_eq(config->pools[0].port_last, 65535);
+	cr_expect_eq(config->pools[0].block_size, 256);
+	cr_expect_eq(config->pools[0].filtering_udp, CONFIG_ADF);
+	cr_expect_eq(config->pools[0].filtering_tcp, CONFIG_ADF);
+	cr_expect(config->pools[0].parity);
+	cr_expect_eq(config->realms[0].id, 1);
+	cr_expect_eq(config->n_statics, 0);
+	config_free(config);
+}
+
+Test(config, every_kind_of_value_is_read)
+{
+	struct config *config = parse_good(
+	    "service:\n"
+	    "  listen: [\"unix:/run/x\", '[::1]:4790', localhost:1]\n"
+	    "  admin: off\n"
+	    "  tls: {certificate: /c.pem, key: /k.pem, ca: /ca.pem}\n"
+	    "capacity: {mappings: 1_000, sessions: 2000, subscribers: 64}\n"
+	    "lease: {duration: 4, heartbeat: 500ms, grace: 1m30s, margin: 0m200ms}\n"
+	    "timers: {tcp_established: 2h4m, udp: 1d, hold_down: 0}\n"
+	    "behaviour: {inbound_refresh: no, hairpinning: off}\n"
+	    "pools:\n"
+	    "- {name: a, prefixes: 192.0.2.9, ports: 4096-8191, block_size: 4096, parity: false,\n"
+	    "   filtering: {udp: eif, tcp: address-and-port-dependent}}\n"
+	    "- {name: b, prefixes: [198.51.100.0/24, 203.0.113.4/30]}\n"
+	    "realms:\n"
+	    "- {name: x, id: 255, prefixes: [10.0.0.0/8], pool: b}\n"
+	    "- {name: y, prefixes: [10.0.0.0/8], pool: a}\n"
+	    "bypass: [172.16.0.0/12]\n"
+	    "static: [{realm: x, protocol: UDP, external: 198.51.100.1:5, internal: 10.1.2.3:6}]\n"
+	    "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: "
+	    "203.0.113.5:80,\n"
+	    "            to_realm: y, to: 10.0.0.1:8080, pool: a}]\n");
+
+	cr_expect_eq(config->n_listen, 3);
+	cr_expect_str_eq(config->listen[0], "unix:/run/x");
+	cr_expect_str_eq(config->listen[1], "[::1]:4790");
+	cr_expect_str_empty(config->admin_listen);
+	cr_expect_str_eq(config->tls.ca, "/ca.pem");
+	cr_expect_eq(config->capacity.mappings, 1000);
+	cr_expect_eq(config->lease_ms, 4000);
+	cr_expect_eq(config->heartbeat_ms, 500);
+	cr_expect_eq(config->grace_ms, 90000);
+	cr_expect_eq(config->margin_ms, 200);
+	cr_expect_eq(config->timers.tcp_established, 7440000);
+	cr_expect_eq(config->timers.udp, 86400000);
+	cr_expect_eq(config->hold_down_ms, 0);
+	cr_expect(!config->inbound_refresh && !config->hairpinning);
+	cr_expect_eq(config->pools[0].prefixes[0].length, 32);
+	cr_expect_eq(config->pools[0].prefixes[0].address, inet_addr("192.0.2.9"));
+	cr_expect_eq(config->pools[0].port_first, 4096);
+	cr_expect_eq(config->pools[0].port_last, 8191);
+	cr_expect_eq(config->pools[0].filtering_udp, CONFIG_EIF);
+	cr_expect_eq(config->pools[0].filtering_tcp, CONFIG_APDF);
+	cr_expect_not(config->pools[0].parity);
+	cr_expect_eq(config->pools[1].n_prefixes, 2);
+	cr_expect_eq(config->pools[1].prefixes[1].length, 30);
+	cr_expect_eq(config->realms[0].id, 255);
+	cr_expect_eq(config->realms[0].pool, 1);
+	cr_expect_eq(config->realms[1].id, 2);
+	cr_expect_eq(config->realms[1].pool, 0);
+	cr_expect_eq(config->n_bypass, 1);
+	cr_expect_eq(config->statics[0].realm, 255);
+	cr_expect_eq(config->statics[0].protocol, NAT_UDP);
+	cr_expect_eq(config->statics[0].external.port, htons(5));
+	cr_expect_eq(config->statics[0].internal.address, inet_addr("10.1.2.3"));
+	cr_expect_eq(config->redirects[0].from_realm, NAT_REALM_OUTSIDE);
+	cr_expect_eq(config->redirects[0].to_realm, 2);
+	cr_expect_eq(config->redirects[0].to.port, htons(8080));
+
+	/* What is printed reads back to the same. */
+	char *first = print(config);
+	struct config *again = parse_good(first);
+	char *second = print(again);
+	cr_expect_str_eq(first, second);
+	free(first);
+	free(second);
+	config_free(again);
+	config_free(config);
+}
+
+struct bad {
+	char text[640];
+	char parts[3][96]; /* that the sentence must have */
+};
+
+ParameterizedTestParameters(config, refuses_with_a_sentence)
+{
+	static struct bad rows[] = {
+	    /* the file */
+	    {"", {"t.yaml:1: the file is empty"}},
+	    {"# only a comment\n", {"the file is empty"}},
+	    {"a: [\n", {"t.yaml:2", "not YAML"}},
+	    {"\ta: 1\n", {"t.yaml:1", "not YAML"}},
+	    {"- 1\n", {"t.yaml:1: is a list", "allowed: the keys service, capacity"}},
+	    {"just text\n", {"t.yaml:1: is a single value", "allowed: the keys"}},
+	    {BASE "---\n" BASE, {"t.yaml:4: a second YAML document"}},
+	    {BASE "\x01: 1\n", {"not YAML"}},
+	    /* keys */
+	    {BASE "timer: {}\n", {"t.yaml:3: unknown key \"timer\"", "timers, limits"}},
+	    {BASE "timers:\n  upd: 1s\n",
+	     {"t.yaml:4: timers: unknown key \"upd\"", "udp, udp_dns"}},
+	    {BASE POOLS, {"t.yaml:3: key \"pools\" is there twice"}},
+	    {BASE "timers:\n  udp: 1m\n  udp: 2m\n",
+	     {"t.yaml:5: timers: key \"udp\" is there twice"}},
+	    {BASE "? [a]\n: 1\n", {"t.yaml:3", "not plain text"}},
+	    {BASE "\"a\\nb\": 1\n", {"t.yaml:3", "not plain text"}},
+	    {POOLS, {"t.yaml:1: the key \"realms\" is missing"}},
+	    {"pools: [{prefixes: [192.0.2.0/24]}]\n" REALMS,
+	     {"t.yaml:1: pools[0]: the key \"name\" is missing"}},
+	    {"pools: []\n" REALMS, {"t.yaml:1: pools: has 0 entries", "allowed: 1 to 64"}},
+	    {"pools:\n" REALMS, {"t.yaml:1: pools: has 0 entries"}},
+	    /* types */
+	    {BASE "timers: 5\n", {"t.yaml:3: timers: is a single value", "allowed: the keys udp"}},
+	    {BASE "timers: {udp: [1s]}\n", {"t.yaml:3: timers.udp: is a list", "a single value"}},
+	    {BASE "bypass: {a: b}\n", {"t.yaml:3: bypass: is a group of keys", "allowed: a list"}},
+	    {BASE "static: 7\n", {"t.yaml:3: static: is a single value", "allowed: a list"}},
+	    {BASE "static: [7]\n", {"t.yaml:3: static[0]: is a single value", "realm, protocol"}},
+	    {BASE "timers: {udp: }\n", {"t.yaml:3: timers.udp: has no value"}},
+	    {BASE "timers: {udp: !!int 5}\n", {"timers.udp: has a YAML tag"}},
+	    {BASE "service: {tls: {key: \"a\\tb\"}}\n", {"tls.key", "not printable ASCII"}},
+	    /* numbers and durations */
+	    {BASE "timers: {udp: 3x}\n",
+	     {"t.yaml:3: timers.udp: \"3x\" is not a duration", "1s to 1d", "300s, 2h4m"}},
+	    {BASE "timers: {udp: 4m2h}\n", {"\"4m2h\" is not a duration"}},
+	    {BASE "timers: {udp: -5s}\n", {"\"-5s\" is not a duration"}},
+	    {BASE "timers: {udp: 1.5s}\n", {"\"1.5s\" is not a duration"}},
+	    {BASE "timers: {udp: 500ms}\n", {"\"500ms\" is out of range", "1s to 1d"}},
+	    {BASE "timers: {udp: 99999999999999999999}\n", {"is not a duration"}},
+	    {BASE "timers: {udp: 1000000000d}\n", {"out of range"}},
+	    {BASE "timers: {negative: 2s}\n", {"timers.negative", "0s to 1s"}},
+	    {BASE "capacity: {sessions: 0}\n", {"capacity.sessions", "64 to 134217728"}},
+	    {BASE "capacity: {sessions: 9999999999}\n", {"out of range", "64 to 134217728"}},
+	    {BASE "capacity: {sessions: many}\n", {"\"many\" is not a whole number"}},
+	    {BASE "capacity: {sessions: 1e6}\n", {"is not a whole number"}},
+	    {BASE "limits: {blocks: 1025}\n", {"limits.blocks", "1 to 1024"}},
+	    {BASE "dataplanes: {batch: 1025}\n", {"dataplanes.batch", "1 to 1024"}},
+	    {BASE "dataplanes: {fragment_timeout: 1s}\n", {"fragment_timeout", "2s to 2m"}},
+	    {BASE "behaviour: {hairpinning: maybe}\n", {"neither true nor false"}},
+	    /* relations */
+	    {BASE "lease:\n  heartbeat: 5s\n",
+	     {"t.yaml:4: lease.heartbeat: 5s is too long for a lease of 10s", "less than half"}},
+	    {BASE "lease:\n  duration: 1s\n", {"t.yaml:4: lease.heartbeat: 2s is too long"}},
+	    {BASE "lease: {margin: 10s}\n", {"lease.margin: 10s is not less than the lease"}},
+	    {BASE "dataplanes: {pending: {packets: 8}}\n",
+	     {"per_flow: 16 is more than packets, 8"}},
+	    /* service */
+	    {BASE "service: {listen: []}\n", {"service.listen: has 0 entries", "1 to 8"}},
+	    {BASE "service: {listen: [x:1, x:2, x:3, x:4, x:5, x:6, x:7, x:8, x:9]}\n",
+	     {"has 9 entries", "1 to 8"}},
+	    {BASE "service: {listen: host}\n", {"service.listen: \"host\" is not an address"}},
+	    {BASE "service: {listen: host:0}\n", {"a port from 1 to 65535"}},
+	    {BASE "service: {listen: host:65536}\n", {"a port from 1 to 65535"}},
+	    {BASE "service: {listen: \":4790\"}\n", {"is not an address to listen on"}},
+	    {BASE "service: {listen: \"::1:4790\"}\n", {"[IPV6]:PORT"}},
+	    {BASE "service: {listen: \"unix:\"}\n", {"has no usable path"}},
+	    {BASE "service: {listen: [a:1, b:2, a:1]}\n",
+	     {"t.yaml:3: service.listen[2]: a:1 is there twice"}},
+	    {BASE "service: {admin: \"unix:/x\"}\n", {"service.admin", "HOST:PORT or off"}},
+	    {BASE "service: {journal: etcd}\n", {"\"etcd\" is no journal", "allowed: none"}},
+	    {BASE "service: {tls: {key: /k}}\n", {"t.yaml:3: service.tls", "all three"}},
+	    /* pools */
+	    {"pools: [{name: p, prefixes: [192.0.2.0/24, 192.0.2.128/25]}]\n" REALMS,
+	     {"t.yaml:1: pools[0].prefixes[1]: 192.0.2.128/25 overlaps 192.0.2.0/24 of pool "
+	      "\"p\""}},
+	    {"pools:\n - {name: p, prefixes: [192.0.2.0/25]}\n - {name: q, prefixes:\n"
+	     "     [198.51.100.1, 192.0.2.0/24]}\n" REALMS,
+	     {"t.yaml:4: pools[1].prefixes[1]: 192.0.2.0/24 overlaps 192.0.2.0/25 of pool \"p\""}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1/24]}]\n" REALMS,
+	     {"has host bits set", "did you mean 192.0.2.0/24"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.0/33]}]\n" REALMS, {"is not an IPv4 prefix"}},
+	    {"pools: [{name: p, prefixes: [\"2001:db8::/64\"]}]\n" REALMS, {"not an IPv4 prefix"}},
+	    {"pools: [{name: p, prefixes: [0.0.0.0/0]}]\n" REALMS, {"no host may have"}},
+	    {"pools: [{name: p, prefixes: [224.0.0.0/24]}]\n" REALMS, {"no host may have"}},
+	    {"pools: [{name: p, prefixes: [127.0.0.0/24]}]\n" REALMS, {"no host may have"}},
+	    {"pools: [{name: p, prefixes: [11.0.0.0/8]}]\n" REALMS,
+	     {"t.yaml:1: pools[0].prefixes[0]: 11.0.0.0/8 makes more than 16777216 port blocks"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 300}]\n" REALMS,
+	     {"pools[0].block_size: 300 is no power of two", "64, 128"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 32}]\n" REALMS,
+	     {"block_size: \"32\" is out of range", "64 to 4096"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 2048}]\n" REALMS,
+	     {"t.yaml:1: pools[0].ports: 1024-65535 does not divide", "allowed: 2048-65535"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 1-200}]\n" REALMS,
+	     {"pools[0].ports: 1-200 holds no whole block of 256"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 5-4}]\n" REALMS,
+	     {"is not a range of ports", "like 1024-65535"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 0-65535}]\n" REALMS,
+	     {"is not a range of ports"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], filtering: {udp: none}}]\n" REALMS,
+	     {"pools[0].filtering.udp: \"none\" is no filtering behaviour", "address-dependent"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1]}, {name: p, prefixes: [192.0.2.2]}]\n" REALMS,
+	     {"pools[1].name: there is a pool named \"p\" already"}},
+	    {"pools: [{name: \"p q\", prefixes: [192.0.2.1]}]\n" REALMS, {"\"p q\" is not a name"}},
+	    /* realms */
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], pool: x}]\n",
+	     {"t.yaml:2: realms[0].pool: there is no pool named \"x\""}},
+	    {POOLS "realms: [{name: outside, prefixes: [10.0.0.0/8], pool: p}]\n",
+	     {"realms[0].name: \"outside\" is the name of"}},
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8, 10.1.0.0/16], pool: p}]\n",
+	     {"realms[0].prefixes[1]: 10.1.0.0/16 overlaps 10.0.0.0/8 of the same realm"}},
+	    {POOLS "realms: [{name: r, prefixes: [192.0.0.0/8], pool: p}]\n",
+	     {"192.0.0.0/8 overlaps 192.0.2.0/24 of pool \"p\""}},
+	    {POOLS "realms: [{name: r, prefixes: [0.0.0.0/0], pool: p}]\n", {"of pool \"p\""}},
+	    {POOLS "realms: [{name: r, id: 256, prefixes: [10.0.0.0/8], pool: p}]\n",
+	     {"realms[0].id", "1 to 255"}},
+	    {POOLS "realms:\n - {name: r, id: 2, prefixes: [10.0.0.0/8], pool: p}\n"
+		   " - {name: s, prefixes: [10.0.0.0/8], pool: p}\n",
+	     {"t.yaml:4: realms[1].id: 2 is the id of realm \"r\" already"}},
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], pool: p},\n"
+		   " {name: r, prefixes: [10.0.0.0/8], pool: p}]\n",
+	     {"t.yaml:3: realms[1].name: there is a realm named \"r\" already"}},
+	    {POOLS "realms: [{name: r, prefixes: [], pool: p}]\n", {"prefixes: has 0 entries"}},
+	    /* bypass */
+	    {BASE "bypass: [192.0.2.0/30]\n", {"t.yaml:3: bypass[0]", "of pool \"p\""}},
+	    {BASE "bypass: [10.0.0.0/8, 10.0.0.0/9]\n", {"bypass[1]", "overlaps 10.0.0.0/8"}},
+	    /* statics */
+	    {BASE
+	     "static: [{realm: x, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.1:1}]\n",
+	     {"t.yaml:3: static[0].realm: there is no realm named \"x\""}},
+	    {BASE "static: [{realm: outside, protocol: tcp, external: 192.0.2.1:1,\n"
+		  " internal: 10.0.0.1:1}]\n",
+	     {"there is no realm named \"outside\""}},
+	    {BASE
+	     "static: [{realm: home, protocol: icmp, external: 192.0.2.1:1, internal: 10.0.0.1:1}]",
+	     {"static[0].protocol", "allowed: tcp, udp"}},
+	    {BASE
+	     "static: [{realm: home, protocol: tcp, external: 192.0.3.1:1, internal: 10.0.0.1:1}]",
+	     {"t.yaml:3: static[0].external: the address is in no pool"}},
+	    {BASE
+	     "static: [{realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 11.0.0.1:1}]",
+	     {"static[0].internal: the address is in no prefix of realm \"home\""}},
+	    {BASE
+	     "static: [{realm: home, protocol: tcp, external: 192.0.2.1, internal: 10.0.0.1:1}]",
+	     {"static[0].external: \"192.0.2.1\" is not an endpoint", "ADDRESS:PORT"}},
+	    {BASE "static:\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.1:1}\n"
+		  "- {realm: home, protocol: udp, external: 192.0.2.1:1, internal: 10.0.0.1:1}\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.2:1}\n",
+	     {"t.yaml:6: static[2].external: static[0] has this external endpoint already"}},
+	    {BASE "static:\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.1:1}\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:2, internal: 10.0.0.1:1}\n",
+	     {"t.yaml:5: static[1].internal: static[0] maps this internal endpoint already"}},
+	    /* redirects */
+	    {BASE
+	     "redirect: [{name: r, from_realm: nowhere, protocol: tcp, destination: 1.1.1.1:1,\n"
+	     "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
+	     {"redirect[0].from_realm: there is no realm named \"nowhere\"", "or outside"}},
+	    {BASE "redirect: [{name: r, from_realm: home, protocol: tcp, destination: 1.1.1.1:1,\n"
+		  "  to_realm: home, to: 10.0.0.1:1, pool: none}]\n",
+	     {"t.yaml:4: redirect[0].pool: there is no pool named \"none\""}},
+	    {BASE
+	     "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: 1.1.1.1:1,\n"
+	     "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
+	     {"redirect[0].destination: the address is in no pool"}},
+	    {BASE "redirect: [{name: r, from_realm: home, protocol: tcp, destination: 1.1.1.1:1,\n"
+		  "  to_realm: home, to: 1.0.0.1:1, pool: p}]\n",
+	     {"t.yaml:4: redirect[0].to: the address is in no prefix of realm \"home\""}},
+	    {BASE "redirect: [{name: r, from_realm: home, protocol: tcp, destination: 1.1.1.1:1,\n"
+		  "  to_realm: outside, to: 192.0.2.1:1, pool: p}]\n",
+	     {"redirect[0].to: the address is in a pool"}},
+	    {BASE
+	     "static: [{realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.1:1}]\n"
+	     "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: 192.0.2.1:1,\n"
+	     "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
+	     {"redirect[0].destination: static[0] has this external endpoint already"}},
+	};
+	return cr_make_param_array(struct bad, rows, sizeof rows / sizeof rows[0]);
+}
+
+ParameterizedTest(struct bad *row, config, refuses_with_a_sentence)
+{
+	char error[512] = "";
+	struct config *config = parse(row->text, error, sizeof error);
+
+	cr_assert_null(config, "was accepted: %s", row->text);
+	for (unsigned i = 0; i < 3; i++)
+		cr_expect(strstr(error, row->parts[i]), "no \"%s\" in \"%s\"", row->parts[i],
+			  error);
+	cr_expect_null(strchr(error, '\n'), "one line: %s", error);
+	config_free(config);
+}
+
+Test(config, too_many_prefixes_for_one_push_are_refused)
+{
+	char *text = malloc(1 << 20), error[512];
+	size_t used = (size_t)sprintf(text, POOLS "realms:\n");
+
+	for (unsigned realm = 0; realm < 5; realm++) {
+		used += (size_t)sprintf(text + used, "- {name: r%u, pool: p, prefixes: [", realm);
+		for (unsigned i = 0; i < 220; i++)
+			used += (size_t)sprintf(text + used, "10.%u.%u.0/24,", realm, i);
+		used += (size_t)sprintf(text + used, "]}\n");
+	}
+	cr_expect_null(parse(text, error, sizeof error));
+	cr_expect(strstr(error, "have 1101 prefixes together; allowed: 1024"), "%s", error);
+	free(text);
+}
+
+Test(config, a_short_error_buffer_is_enough)
+{
+	char error[16];
+	struct config *config = NULL;
+
+	cr_expect_eq(config_parse("t.yaml", "x: 1", 4, &config, error, sizeof error), ERR_INVALID);
+	cr_expect_str_eq(error, "t.yaml:1: unkno");
+}
+
+Test(config, files_that_cannot_be_read_say_so)
+{
+	char error[512];
+	struct config *config = NULL;
+
+	cr_expect_eq(config_load("/nonexistent/x.yaml", &config, error, sizeof error), ERR_IO);
+	cr_expect(strstr(error, "/nonexistent/x.yaml: cannot be opened: No such file"), "%s",
+		  error);
+	cr_expect_eq(config_load("/", &config, error, sizeof error), ERR_IO);
+	cr_expect(strstr(error, "cannot be read: Is a directory"), "%s", error);
+	cr_expect_null(config);
+}
+
+struct example {
+	char path[64];
+};
+
+ParameterizedTestParameters(config, examples_load_and_print_back)
+{
+	static struct example rows[] = {{"deploy/examples/tablesvc.yaml"},
+					{"deploy/examples/home-gateway.yaml"}};
+	return cr_make_param_array(struct example, rows, 2);
+}
+
+ParameterizedTest(struct example *row, config, examples_load_and_print_back)
+{
+	char path[512], error[512] = "";
+	struct config *config = NULL;
+
+	snprintf(path, sizeof path, CONAT_SOURCE_DIR "/%s", row->path);
+	cr_assert_eq(config_load(path, &config, error, sizeof error), 0, "%s", error);
+	char *text = print(config);
+	struct config *again = parse_good(text);
+	char *second = print(again);
+	cr_expect_str_eq(text, second);
+	free(text);
+	free(second);
+	config_free(again);
+	config_free(config);
+}
+
+/* The commented example is the manual of the file: it names every key that is printed. */
+Test(config, the_example_has_every_key_at_its_default)
+{
+	char error[512] = "", *text;
+	struct config *example = NULL, *plain = parse_good(BASE);
+
+	cr_assert_eq(config_load(CONAT_SOURCE_DIR "/deploy/examples/tablesvc.yaml", &example, error,
+				 sizeof error),
+		     0, "%s", error);
+	text = print(plain);
+	char *defaults_end = strstr(text, "pools:\n"), *example_text = print(example);
+	cr_assert_not_null(defaults_end);
+	cr_expect_eq(strncmp(text, example_text, (size_t)(defaults_end - text)), 0,
+		     "what the example calls default is not:\n%s\n%s", text, example_text);
+
+	FILE *file = fopen(CONAT_SOURCE_DIR "/deploy/examples/tablesvc.yaml", "r");
+	char source[32768];
+	cr_assert_not_null(file);
+	source[fread(source, 1, sizeof source - 1, file)] = '\0';
+	fclose(file);
+	char *rest = NULL;
+	for (char *line = strtok_r(example_text, "\n", &rest); line;
+	     line = strtok_r(NULL, "\n", &rest)) {
+		char key[64];
+		if (sscanf(line, " - %63[a-z_]:", key) == 1 ||
+		    sscanf(line, " %63[a-z_]:", key) == 1) {
+			strcat(key, ":");
+			cr_expect(strstr(source, key), "the example does not show %s", key);
+		}
+	}
+	free(text);
+	free(example_text);
+	config_free(plain);
+	config_free(example);
+}
+
+struct reload {
+	char old[320], new[320];
+	char part[80]; /* "" = goes */
+};
+
+ParameterizedTestParameters(config, reload_refuses_what_needs_a_restart)
+{
+	static struct reload rows[] = {
+	    {BASE, BASE, ""},
+	    {BASE, BASE "timers: {udp: 2m}\nlimits: {blocks: 2}\n", ""},
+	    {BASE,
+	     "pools: [{name: q, prefixes: [198.51.100.0/24], block_size: 64}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/9], pool: q}]\n",
+	     ""},
+	    {BASE, BASE "service: {listen: a:1}\n", "service.listen: a change needs a restart"},
+	    {BASE, BASE "service: {admin: off}\n", "service.admin"},
+	    {BASE, BASE "service: {tls: {certificate: a, key: b, ca: c}}\n", "service.tls"},
+	    {BASE, BASE "capacity: {sessions: 100}\n", "capacity"},
+	    {BASE, BASE "lease: {grace: 1s}\n", "lease"},
+	    {BASE, BASE "dataplanes: {batch: 1}\n", "dataplanes.batch"},
+	    {BASE, BASE "dataplanes: {inflight: 1}\n", "dataplanes.inflight"},
+	    {BASE,
+	     "pools: [{name: q, prefixes: [192.0.2.7], block_size: 64}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/8], pool: q}]\n",
+	     "pools: \"q\" has other ports"},
+	    {BASE, POOLS "realms: [{name: work, prefixes: [10.0.0.0/8], pool: p}]\n",
+	     "realms: \"work\" (id 1) was \"home\" (id 1)"},
+	    {BASE, POOLS "realms: [{name: home, id: 7, prefixes: [10.0.0.0/8], pool: p}]\n",
+	     "realms: \"home\" (id 7) was \"home\" (id 1)"},
+	};
+	return cr_make_param_array(struct reload, rows, sizeof rows / sizeof rows[0]);
+}
+
+ParameterizedTest(struct reload *row, config, reload_refuses_what_needs_a_restart)
+{
+	struct config *old = parse_good(row->old), *new = parse_good(row->new);
+	char error[512] = "";
+	int err = config_check_reload(old, new, error, sizeof error);
+
+	if (row->part[0] == '\0') {
+		cr_expect_eq(err, 0, "%s", error);
+	} else {
+		cr_expect_neq(err, 0);
+		cr_expect(strstr(error, row->part), "no \"%s\" in \"%s\"", row->part, error);
+	}
+	config_free(old);
+	config_free(new);
+}
