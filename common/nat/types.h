@@ -43,7 +43,7 @@ struct nat_tuple {
 	uint8_t protocol;
 	uint8_t realm;
 	uint16_t zero;
-};
+} __attribute__((aligned(8)));
 _Static_assert(sizeof(struct nat_tuple) == 16, "two 64-bit words");
 
 /* What a tuple becomes: the new endpoints, and the realm that the packet leaves into. */
