@@ -102,7 +102,8 @@ static int item_change(struct host *host, const struct host_item *item, bool add
 	default:
 		if (add)
 			return sysctl_write(item->key, item->value);
-		/* A device that went, or a value that someone else set since, is not ours to mend. */
+		/* A device that went, or a value that someone else set since, is not ours to mend.
+		 */
 		if (!sysctl_read(item->key, &value) || value != item->value)
 			return 0;
 		return sysctl_write(item->key, item->old);
@@ -189,8 +190,8 @@ static int settle(struct host *host, const struct host_plan *want)
 }
 
 /*
- * Makes the plan true. keep: what an earlier run left stays for now, because the pools are not known
- * yet that it may belong to.
+ * Makes the plan true. keep: what an earlier run left stays for now, because the pools are not
+ * known yet that it may belong to.
  */
 static int apply(struct host *host, const struct wire_config *config, bool keep)
 {
@@ -237,9 +238,10 @@ int host_new(const struct host_conf *conf, struct host **out)
 	if (!err && !conf->print_only) {
 		err = host_state_read(&host->state, host->done);
 		if (host->done->n > 0)
-			log_notice("taking over the host's set-up of a run that did not end cleanly "
-				   "(%u items)",
-				   host->done->n);
+			log_notice(
+			    "taking over the host's set-up of a run that did not end cleanly "
+			    "(%u items)",
+			    host->done->n);
 	}
 	if (!err && look(host, &host->facts, host->mtu) < 0) {
 		log_error("cannot read the interfaces' addresses and MTUs");
@@ -306,7 +308,8 @@ int host_start(struct host *host)
 int host_configure(struct host *host, const struct wire_config *config)
 {
 	pthread_mutex_lock(&host->lock);
-	/* Kept also when it is refused: host_refresh tries again when the addresses have changed. */
+	/* Kept also when it is refused: host_refresh tries again when the addresses have changed.
+	 */
 	host->config = *config;
 	host->configured = true;
 	int err = apply(host, config, false);
@@ -319,9 +322,9 @@ bool host_refresh(struct host *host)
 	struct host_facts facts;
 	uint32_t mtu[PORT_INTERFACES_MAX];
 	pthread_mutex_lock(&host->lock);
-	bool changed = look(host, &facts, mtu) == 0 &&
-		       (memcmp(&facts, &host->facts, sizeof facts) != 0 ||
-			memcmp(mtu, host->mtu, sizeof mtu) != 0);
+	bool changed =
+	    look(host, &facts, mtu) == 0 && (memcmp(&facts, &host->facts, sizeof facts) != 0 ||
+					     memcmp(mtu, host->mtu, sizeof mtu) != 0);
 	if (changed) {
 		host->facts = facts;
 		memcpy(host->mtu, mtu, sizeof mtu);

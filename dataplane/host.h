@@ -5,10 +5,10 @@
  *
  * Each change is written to RUN_DIR/netns-INODE.state before it is made. A clean exit undoes all of
  * them in reverse order. A run that finds the state of one that crashed adopts it: what it needs
- * too stays untouched, so there is no moment without the blackholes; what it does not need is undone
- * when its own pools are known; sysctls keep the value from before the first run. The file names
- * boot and network namespace, so a state that belongs to neither is discarded. A lock beside it
- * keeps a second dataplane out of the same network namespace (the devices have fixed names).
+ * too stays untouched, so there is no moment without the blackholes; what it does not need is
+ * undone when its own pools are known; sysctls keep the value from before the first run. The file
+ * names boot and network namespace, so a state that belongs to neither is discarded. A lock beside
+ * it keeps a second dataplane out of the same network namespace (the devices have fixed names).
  *
  *   host_new -> the port creates its devices -> host_start -> host_configure ... -> host_free
  *
@@ -30,7 +30,8 @@ struct host_conf {
 	char run_dir[96]; /* "" = HOST_RUN_DIR */
 };
 
-/* Takes the lock and reads what a crashed run left. 0, or a negative error and a line in the log. */
+/* Takes the lock and reads what a crashed run left. 0, or a negative error and a line in the log.
+ */
 int host_new(const struct host_conf *conf, struct host **out);
 /* Undoes everything. */
 void host_free(struct host *host);

@@ -141,8 +141,8 @@ static int plan_tables(struct host_plan *plan, const struct port_interface *inte
 
 /*
  * Strict reverse path filtering would drop what comes out of the TUN devices, and what asymmetric
- * routes bring. The kernel takes the larger of "all" and the interface's, so with "all" on, loose (2)
- * is the least that an interface can have.
+ * routes bring. The kernel takes the larger of "all" and the interface's, so with "all" on, loose
+ * (2) is the least that an interface can have.
  */
 static int plan_sysctls(struct host_plan *plan, const struct port_interface *interfaces, unsigned n,
 			const struct host_facts *facts)
@@ -205,8 +205,8 @@ static int plan_proxies(struct host_plan *plan, const char *outside, const struc
 			nat_be32 address = htonl(ntohl(start) + (uint32_t)k);
 			if (address == network || address == (network | ~mask_of(link)))
 				continue;
-			struct host_item item = {.kind = HOST_PROXY, .address = address,
-						 .length = 32};
+			struct host_item item = {
+			    .kind = HOST_PROXY, .address = address, .length = 32};
 			name_copy(item.interface, outside);
 			if (*proxies == HOST_PROXIES_MAX)
 				return ERR_FULL;
@@ -231,10 +231,12 @@ static int plan_prefixes(struct host_plan *plan, const struct port_interface *in
 		const struct wire_prefix *prefix = &config->prefixes[i];
 		if (prefix->kind == WIRE_PREFIX_POOL) {
 			err = check_own(facts, prefix, sentence);
-			err = err ? err : add_route(plan, RT_TABLE_MAIN, prefix->address,
-						    prefix->length, NULL);
-			err = err ? err : add_route(plan, RT_TABLE_MAIN, prefix->address,
-						    prefix->length, out);
+			err = err ? err
+				  : add_route(plan, RT_TABLE_MAIN, prefix->address, prefix->length,
+					      NULL);
+			err = err ? err
+				  : add_route(plan, RT_TABLE_MAIN, prefix->address, prefix->length,
+					      out);
 		}
 		for (unsigned k = 0; k < n && !err; k++) {
 			if (interfaces[k].realm != NAT_REALM_OUTSIDE)
@@ -243,13 +245,13 @@ static int plan_prefixes(struct host_plan *plan, const struct port_interface *in
 				err = add_rule(plan, interfaces[k].name, prefix->address,
 					       prefix->length, HOST_TABLE + NAT_REALM_OUTSIDE);
 			else if (prefix->kind == WIRE_PREFIX_POOL)
-				err = plan_proxies(plan, interfaces[k].name, facts, prefix,
-						   &proxies);
+				err =
+				    plan_proxies(plan, interfaces[k].name, facts, prefix, &proxies);
 			/* The kernel holds answers for proxies back by up to this; we are no last
 			 * resort but the owner. */
 			if (!err && proxies > 0)
-				err = add_sysctl(plan, "neigh", interfaces[k].name, "proxy_delay",
-						 0);
+				err =
+				    add_sysctl(plan, "neigh", interfaces[k].name, "proxy_delay", 0);
 		}
 	}
 	return err;

@@ -22,9 +22,9 @@
 #include "dataplane/port.h"
 
 enum {
-	HOST_TABLE = 25440,     /* + realm: the routing tables that are ours */
-	HOST_PRIORITY = 1000,   /* of our policy rules: after local (0), before main (32766) */
-	HOST_METRIC = 10,       /* of the routes to the TUN devices */
+	HOST_TABLE = 25440,   /* + realm: the routing tables that are ours */
+	HOST_PRIORITY = 1000, /* of our policy rules: after local (0), before main (32766) */
+	HOST_METRIC = 10,     /* of the routes to the TUN devices */
 	HOST_METRIC_LAST = 0x7ffffff0, /* of the blackholes behind them */
 	HOST_ADDRESSES_MAX = 256,
 	HOST_PROXIES_MAX = 1024, /* pool addresses that are answered for by ARP */

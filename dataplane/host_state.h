@@ -15,7 +15,7 @@ struct host_state {
 	char path[HOST_PATH_MAX];
 	char boot[40];
 	uint64_t netns; /* cookie of the network namespace, never reused until the next boot */
-	int lock;       /* held while we run */
+	int lock;	/* held while we run */
 };
 
 /* Makes the directory, takes the lock (waits a few seconds). ERR_EXISTS: another one runs here. */

@@ -55,15 +55,14 @@ static struct nlmsghdr *request(struct netlink *netlink, uint16_t type, uint16_t
 }
 
 /* Sends and reads until the kernel acknowledges or a dump ends; callback may be NULL. */
-static int talk(struct netlink *netlink, struct nlmsghdr *message, mnl_cb_t callback,
-		void *context)
+static int talk(struct netlink *netlink, struct nlmsghdr *message, mnl_cb_t callback, void *context)
 {
 	unsigned sequence = message->nlmsg_seq;
 	if (mnl_socket_sendto(netlink->socket, message, message->nlmsg_len) < 0)
 		return -errno;
 	for (;;) {
-		ssize_t n = mnl_socket_recvfrom(netlink->socket, netlink->buffer,
-						sizeof netlink->buffer);
+		ssize_t n =
+		    mnl_socket_recvfrom(netlink->socket, netlink->buffer, sizeof netlink->buffer);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -182,7 +181,8 @@ int netlink_link_up(struct netlink *netlink, const char *device, uint32_t mtu, u
 static int take_mtu(const struct nlmsghdr *message, void *context)
 {
 	const struct nlattr *attribute;
-	mnl_attr_for_each(attribute, message, sizeof(struct ifinfomsg)) {
+	mnl_attr_for_each(attribute, message, sizeof(struct ifinfomsg))
+	{
 		if (mnl_attr_get_type(attribute) == IFLA_MTU &&
 		    mnl_attr_validate(attribute, MNL_TYPE_U32) == 0)
 			*(uint32_t *)context = mnl_attr_get_u32(attribute);
@@ -215,8 +215,10 @@ static int take_address(const struct nlmsghdr *message, void *context)
 	const struct nlattr *attribute;
 	nat_be32 address = 0;
 	bool found = false;
-	mnl_attr_for_each(attribute, message, sizeof *header) {
-		/* IFA_LOCAL is the host's own; IFA_ADDRESS is the peer's on point-to-point links. */
+	mnl_attr_for_each(attribute, message, sizeof *header)
+	{
+		/* IFA_LOCAL is the host's own; IFA_ADDRESS is the peer's on point-to-point links.
+		 */
 		if (mnl_attr_get_type(attribute) == IFA_LOCAL &&
 		    mnl_attr_validate(attribute, MNL_TYPE_U32) == 0) {
 			address = mnl_attr_get_u32(attribute);
@@ -229,7 +231,8 @@ static int take_address(const struct nlmsghdr *message, void *context)
 }
 
 int netlink_addresses(struct netlink *netlink,
-		      void (*visit)(void *context, unsigned index, nat_be32 address, uint8_t length),
+		      void (*visit)(void *context, unsigned index, nat_be32 address,
+				    uint8_t length),
 		      void *context)
 {
 	struct address_visit addresses = {visit, context};

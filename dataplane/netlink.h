@@ -46,7 +46,8 @@ int netlink_mtu(struct netlink *netlink, const char *device, uint32_t *mtu);
 
 /* Calls visit for each IPv4 address of the network namespace. */
 int netlink_addresses(struct netlink *netlink,
-		      void (*visit)(void *context, unsigned index, nat_be32 address, uint8_t length),
+		      void (*visit)(void *context, unsigned index, nat_be32 address,
+				    uint8_t length),
 		      void *context);
 
 #endif

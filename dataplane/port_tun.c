@@ -77,7 +77,7 @@ struct port_tun {
 	uint8_t device_of[NAT_REALM_MAX + 1]; /* index + 1 */
 	struct worker *workers;
 	unsigned n_workers;
-	int stop; /* eventfd: readable when the loops shall end */
+	int stop;	       /* eventfd: readable when the loops shall end */
 	struct counters owner; /* of send(), whose callers are serialised by the owner thread */
 };
 
@@ -115,10 +115,11 @@ static int open_queue(const char *name, bool first, int *out)
 	}
 	if (err < 0) {
 		log_error("cannot create the TUN device %s: %s%s", name, strerror(errno),
-			  errno == EPERM   ? "; run as root or with CAP_NET_ADMIN"
-			  : errno == EBUSY ? "; it exists already: stop what holds it, or remove it "
-					     "with \"ip link delete\""
-					   : "");
+			  errno == EPERM ? "; run as root or with CAP_NET_ADMIN"
+			  : errno == EBUSY
+			      ? "; it exists already: stop what holds it, or remove it "
+				"with \"ip link delete\""
+			      : "");
 		close(fd);
 		return ERR_IO;
 	}
@@ -233,8 +234,8 @@ static void *loop(void *context)
 	struct port_tun *tun = worker->tun;
 	struct pollfd polled[PORT_INTERFACES_MAX + 1];
 	for (unsigned i = 0; i < tun->n_devices; i++)
-		polled[i] = (struct pollfd){.fd = tun->devices[i].fds[worker->index],
-					    .events = POLLIN};
+		polled[i] =
+		    (struct pollfd){.fd = tun->devices[i].fds[worker->index], .events = POLLIN};
 	polled[tun->n_devices] = (struct pollfd){.fd = tun->stop, .events = POLLIN};
 	rcu_register_thread();
 	for (;;) {
@@ -284,7 +285,7 @@ static int tun_start(struct port *port)
 		}
 		worker->started = true;
 		char name[16];
-		snprintf(name, sizeof name, "conat-tun%u", i);
+		snprintf(name, sizeof name, "conat-tun%u", i & 0xff);
 		pthread_setname_np(worker->thread, name);
 	}
 	return err;

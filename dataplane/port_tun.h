@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The TUN port, the portable one: one multi-queue TUN device for each realm, so that the device says
- * where a packet came from; the kernel routes packets into the devices (host.h) and on from them.
- * One worker thread a queue serves that queue of every device. Super-packets (GSO) and partial
- * checksums travel as they are, by the virtio header in front of each packet.
+ * The TUN port, the portable one: one multi-queue TUN device for each realm, so that the device
+ * says where a packet came from; the kernel routes packets into the devices (host.h) and on from
+ * them. One worker thread a queue serves that queue of every device. Super-packets (GSO) and
+ * partial checksums travel as they are, by the virtio header in front of each packet.
  */
 #ifndef DATAPLANE_PORT_TUN_H
 #define DATAPLANE_PORT_TUN_H
@@ -17,8 +17,8 @@ enum { PORT_TUN_WORKER = 1, PORT_TUN_QUEUES_MAX = ENGINE_WORKERS_MAX - PORT_TUN_
 struct port_tun_conf {
 	struct port_interface interfaces[PORT_INTERFACES_MAX]; /* of the host, with their realms */
 	unsigned n;
-	unsigned queues; /* 1 to PORT_TUN_QUEUES_MAX */
-	bool host_setup; /* false: print the commands instead */
+	unsigned queues;  /* 1 to PORT_TUN_QUEUES_MAX */
+	bool host_setup;  /* false: print the commands instead */
 	char run_dir[96]; /* as in host_conf */
 };
 

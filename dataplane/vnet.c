@@ -72,9 +72,8 @@ enum vnet_found vnet_read(const struct virtio_net_hdr *header, struct engine_pac
 	}
 	unsigned protocol = packet->data[9];
 	if (gso != VIRTIO_NET_HDR_GSO_NONE &&
-	    (header->gso_size == 0 ||
-	     !((gso == VIRTIO_NET_HDR_GSO_TCPV4 && protocol == NAT_TCP) ||
-	       (gso == VNET_GSO_UDP_L4 && protocol == NAT_UDP))))
+	    (header->gso_size == 0 || !((gso == VIRTIO_NET_HDR_GSO_TCPV4 && protocol == NAT_TCP) ||
+					(gso == VNET_GSO_UDP_L4 && protocol == NAT_UDP))))
 		return VNET_BAD;
 	packet->partial_checksum = true;
 	packet->gso_size = gso == VIRTIO_NET_HDR_GSO_NONE ? 0 : header->gso_size;
