@@ -187,27 +187,27 @@ def on_signals():
 class Mirror:
     """UDP and TCP servers that answer each message with the endpoint that they saw, and the message.
 
-    Answer: 4 bytes address, 2 bytes port, 2 bytes own port, then what was received.
+    Answer: 4 bytes address, 2 bytes port, 2 bytes own port, then what was received. Messages over
+    TCP have MESSAGE bytes.
     """
 
+    MESSAGE = 8
+
     def __init__(self, lab, endpoints, ns="srv"):
-        self.threads, self.sockets, self.stopping = [], [], False
+        self.sockets, self.stopping = [], False
         for host, port in endpoints:
             with lab.inside(ns):
                 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 t = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            u.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             u.bind((host, port))
             t.bind((host, port))
             t.listen(1024)
-            self.sockets += [u, t]
-            self._thread(self._udp, u, port)
-            self._thread(self._accept, t, port)
-
-    def _thread(self, function, *args):
-        thread = threading.Thread(target=function, args=args, daemon=True)
-        thread.start()
-        self.threads.append(thread)
+            for s, loop in ((u, self._udp), (t, self._accept)):
+                s.settimeout(0.5)
+                self.sockets.append(s)
+                threading.Thread(target=loop, args=(s, port), daemon=True).start()
 
     def _udp(self, s, port):
         while not self.stopping:
@@ -216,27 +216,34 @@ class Mirror:
                 s.sendto(seen(peer, port) + data, peer)
             except OSError:
                 continue
+        s.close()
 
     def _accept(self, s, port):
         while not self.stopping:
             try:
                 c, peer = s.accept()
             except OSError:
-                return
-            self._thread(self._tcp, c, peer, port)
+                continue
+            c.settimeout(None)
+            threading.Thread(target=self._tcp, args=(c, peer, port), daemon=True).start()
+        s.close()
 
     def _tcp(self, s, peer, port):
         with s:
             try:
+                s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                held = b""
                 while data := s.recv(4096):
-                    s.sendall(seen(peer, port) + data)
+                    held += data
+                    while len(held) >= self.MESSAGE:
+                        s.sendall(seen(peer, port) + held[:self.MESSAGE])
+                        held = held[self.MESSAGE:]
             except OSError:
                 pass
 
     def close(self):
+        """The loops end within half a second and close their sockets themselves."""
         self.stopping = True
-        for s in self.sockets:
-            s.close()
 
 
 def seen(peer, port):

@@ -197,9 +197,10 @@ lab_pool_prefix() {
 
 lab_config() {
 	cat <<-END
-	listen: [ "$LAB_TABLE" ]
-	admin: { listen: "127.0.0.1:9464" }
-	journal: none
+	service:
+	  listen: [ "$LAB_TABLE" ]
+	  admin: "127.0.0.1:9464"
+	  journal: none
 	capacity: { mappings: 200000, sessions: 200000, subscribers: 1000 }
 	pools:
 	  - name: lab
