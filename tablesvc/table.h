@@ -152,6 +152,7 @@ int table_delete(struct table *table, const struct table_filter *filter, struct 
 int table_drain(struct table *table, const char *dataplane, bool undo, struct monotime now);
 
 struct table_counters {
+	uint64_t epoch; /* as given to table_new: conatctl status shows it */
 	uint64_t mappings, mappings_capacity, sessions, sessions_capacity, subscribers, fenced;
 	uint64_t dataplanes;
 	uint64_t created, resolved, peeked, refused[NAT_REASON_LIMIT];
