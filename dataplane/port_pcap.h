@@ -2,8 +2,8 @@
 /*
  * The offline port: translates a capture. Reads pcap or pcapng (Ethernet with VLAN tags, raw IP,
  * Linux cooked, loopback), writes raw IP with the timestamps of what was read. A packet's realm
- * follows from the configuration: a source in an inside prefix comes from that realm (also to a pool
- * address: hairpinning), everything else from the outside.
+ * follows from the configuration: a source in an inside prefix comes from that realm (also to a
+ * pool address: hairpinning), everything else from the outside.
  *
  * Its one thread waits for the first configuration, then reads as fast as the slow path takes
  * packets: a full ring makes it wait, never drop. finished() is true when the capture is read; what
@@ -20,7 +20,8 @@
  */
 enum { PORT_PCAP_WORKER = 1 };
 
-/* Opens both files; env is copied. 0, or ERR_IO / ERR_INVALID / ERR_NOMEM with a line in the log. */
+/* Opens both files; env is copied. 0, or ERR_IO / ERR_INVALID / ERR_NOMEM with a line in the log.
+ */
 int port_pcap_new(const char *read, const char *write, const struct port_env *env,
 		  struct port **out);
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What engine.c, engine_slow.c and icmp.c share. Nobody else includes it. */
+#ifndef DATAPLANE_ENGINE_PRIVATE_H
+#define DATAPLANE_ENGINE_PRIVATE_H
+
+#include <stdalign.h>
+#include "common/nat/packet.h"
+#include "dataplane/bytes.h"
+#include "dataplane/engine.h"
+#include "dataplane/fragments.h"
+#include "dataplane/prefixes.h"
+#include "dataplane/ratelimit.h"
+
+/* Read by every worker, replaced whole (RCU), never changed. */
+struct engine_settings {
+	struct engine_config config;
+	struct prefixes prefixes;
+	bool configured; /* the service has pushed something */
+};
+
+struct engine_worker {
+	alignas(64) struct engine *engine;
+	struct engine_counters counters; /* [W: this worker, relaxed; R: any thread] */
+};
+
+struct engine {
+	struct flowtable *flows;
+	struct engine_settings *settings; /* [W: owner, RCU] */
+	int64_t valid_until_ns;		  /* [W: owner, relaxed] */
+	struct engine_owner owner;
+	struct random_source *random;
+	struct fragments *fragments;
+	struct ratelimit icmp_limit;
+	uint8_t *scratch;  /* 64 KiB: a packet that the engine makes */
+	uint8_t *released; /* 64 KiB: a fragment that has waited */
+	struct engine_worker workers[ENGINE_WORKERS_MAX];
+};
+
+/* Counters have one writer each, so that a relaxed store is enough and readers never see halves. */
+static inline void count_more(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+static inline void count(uint64_t *counter)
+{
+	count_more(counter, 1);
+}
+
+/* The owner's counters: those of worker 0. */
+static inline struct engine_counters *owner_counters(struct engine *engine)
+{
+	return &engine->workers[0].counters;
+}
+
+static inline void drop(struct engine_counters *counters, struct engine_packet *packet,
+			unsigned reason)
+{
+	packet->fate = ENGINE_DROP;
+	packet->reason = (uint8_t)reason;
+	count(&counters->drops[reason < NAT_REASON_LIMIT ? reason : 0]);
+}
+
+/* ---- engine.c, for both paths ---- */
+
+/*
+ * The egress realm of a packet that is not ours to translate (RFC 6888 REQ-6), to a bypass prefix
+ * or back from one; PREFIXES_NONE for all others.
+ */
+int engine_bypass(const struct engine_settings *settings, uint8_t ingress, nat_be32 source,
+		  nat_be32 destination);
+uint8_t engine_untranslated_egress(const struct engine_settings *settings, nat_be32 destination);
+
+/* Why a packet without a flow entry is not even asked about, or NAT_REASON_NONE. */
+unsigned engine_screen(const struct engine_settings *settings, const struct engine_packet *packet,
+		       const struct nat_packet *parsed);
+
+/* The flags of nat_apply: TTL and offload. */
+unsigned engine_apply_flags(const struct engine_settings *settings,
+			    const struct engine_packet *packet);
+
+/* Whether it, or each segment of a super-packet, fits the egress MTU. */
+bool engine_fits(const struct engine_settings *settings, const struct engine_packet *packet,
+		 const struct nat_packet *parsed, uint8_t egress);
+
+/*
+ * split.c: emits a packet that may be cut (DF clear) in fragments that fit mtu, first one first
+ * (RFC 791 section 3.2, RFC 4787 REQ-13a). False when mtu has no room for eight bytes.
+ */
+bool engine_split(struct engine *engine, struct engine_packet *packet, uint32_t mtu);
+
+/*
+ * icmp.c: makes an ICMP error about a packet as it arrived and emits it to its sender, unless the
+ * rules (RFC 1122 3.2.2, RFC 1812 4.3.2.7) or the rate limit forbid it. mtu: of type 3 code 4.
+ */
+void icmp_error(struct engine *engine, const struct engine_packet *packet, uint8_t type,
+		uint8_t code, uint32_t mtu, struct monotime now);
+
+#endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The owner's path: what a worker could not settle. In this order: is the packet sound, is it ours,
+ * does it live long enough, which tuple is it looked up by. Then the flow table, and if that does
+ * not know, the question to the table service; the answer comes back to engine_translate, which
+ * ends in the same forward().
+ *
+ *   datagram       its own tuple
+ *   ICMP error     the reverse of the packet that it quotes; a question about it is a PEEK
+ *   fragment       its datagram's first fragment's tuple (fragments.h)
+ */
+#include <urcu-qsbr.h>
+#include "common/nat/rewrite.h"
+#include "dataplane/engine_private.h"
+
+enum { MTU_MIN = 68 }; /* RFC 791: every internet module forwards that much unfragmented */
+
+static void emit(struct engine *engine, struct engine_packet *packet)
+{
+	engine->owner.emit(engine->owner.context, packet);
+}
+
+static void owner_drop(struct engine *engine, struct engine_packet *packet, unsigned reason)
+{
+	drop(owner_counters(engine), packet, reason);
+}
+
+/*
+ * Whether the packet may leave whole or in pieces; if not it was dropped and its sender told (RFC
+ * 4787 REQ-13). A super-packet is never cut: who makes them does path MTU discovery.
+ */
+static bool may_leave(struct engine *engine, struct engine_packet *packet,
+		      const struct nat_packet *parsed, uint8_t egress, struct monotime now)
+{
+	const struct engine_settings *settings = engine->settings;
+	uint32_t mtu = settings->config.mtu[egress];
+
+	if (engine_fits(settings, packet, parsed, egress))
+		return true;
+	if (!(parsed->flags & NAT_PACKET_DF) && packet->gso_size == 0 && mtu >= MTU_MIN)
+		return true;
+	icmp_error(engine, packet, ICMP_UNREACHABLE, ICMP_TOO_BIG, mtu, now);
+	owner_drop(engine, packet, NAT_REASON_TOO_BIG);
+	return false;
+}
+
+/* Rewritten: out, in fragments if it must be. */
+static void leave(struct engine *engine, struct engine_packet *packet,
+		  const struct nat_packet *parsed, uint8_t egress)
+{
+	const struct engine_settings *settings = engine->settings;
+
+	packet->egress = egress;
+	packet->fate = ENGINE_OUT;
+	if (engine_fits(settings, packet, parsed, egress))
+		return;
+	if (engine_split(engine, packet, settings->config.mtu[egress]))
+		packet->fate = ENGINE_KEPT;
+	else
+		owner_drop(engine, packet, NAT_REASON_TOO_BIG);
+}
+
+static void forward(struct engine *engine, struct engine_packet *packet,
+		    const struct nat_packet *parsed, const struct nat_slot *slot,
+		    struct monotime now)
+{
+	if (now.ns >= engine->valid_until_ns) {
+		owner_drop(engine, packet, NAT_REASON_LEASE_OVER);
+		return;
+	}
+	if (!may_leave(engine, packet, parsed, slot->egress, now))
+		return;
+	nat_apply(packet->data, packet->data + packet->length, parsed, slot,
+		  engine_apply_flags(engine->settings, packet));
+	leave(engine, packet, parsed, slot->egress);
+}
+
+static void forward_untranslated(struct engine *engine, struct engine_packet *packet,
+				 const struct nat_packet *parsed, uint8_t egress,
+				 struct monotime now)
+{
+	if (!may_leave(engine, packet, parsed, egress, now))
+		return;
+	nat_apply_ip(packet->data, nat_get32(packet->data + NAT_IP_SOURCE),
+		     nat_get32(packet->data + NAT_IP_DESTINATION), 0,
+		     engine_apply_flags(engine->settings, packet));
+	leave(engine, packet, parsed, egress);
+}
+
+static void ask(struct engine *engine, struct engine_packet *packet, unsigned op,
+		const struct nat_tuple *tuple, uint8_t tcp_flags, struct monotime now)
+{
+	unsigned reason =
+	    engine->owner.ask(engine->owner.context, op, tuple, tcp_flags, packet, now);
+
+	if (reason == NAT_REASON_NONE)
+		packet->fate = ENGINE_KEPT;
+	else
+		owner_drop(engine, packet, reason);
+}
+
+/* The same in the other direction: what travels like an error <-> what the error quotes. */
+static struct nat_tuple turn_tuple(const struct nat_tuple *t)
+{
+	return (struct nat_tuple){
+	    .source = t->destination,
+	    .destination = t->source,
+	    .source_port = t->destination_port,
+	    .destination_port = t->source_port,
+	    .protocol = t->protocol,
+	    .realm = t->realm,
+	};
+}
+
+static struct nat_rewrite turn_rewrite(const struct nat_rewrite *r)
+{
+	return (struct nat_rewrite){
+	    .source = r->destination,
+	    .destination = r->source,
+	    .source_port = r->destination_port,
+	    .destination_port = r->source_port,
+	    .egress = r->egress,
+	};
+}
+
+/* Looks tuple up for the packet; what the flow table does not know, the service is asked. */
+static void resolve(struct engine *engine, struct engine_packet *packet,
+		    const struct nat_packet *parsed, const struct nat_tuple *tuple,
+		    struct monotime now)
+{
+	struct nat_slot slot;
+
+	if (flowtable_hit(engine->flows, tuple, (uint32_t)monotime_ms(now), parsed->tcp_flags,
+			  &slot, &packet->tcp_flags_new)) {
+		if (packet->tcp_flags_new)
+			packet->tuple = *tuple;
+		forward(engine, packet, parsed, &slot, now);
+		return;
+	}
+	ask(engine, packet,
+	    packet->ingress == NAT_REALM_OUTSIDE ? WIRE_RESOLVE_IN : WIRE_RESOLVE_OUT, tuple,
+	    parsed->tcp_flags, now);
+}
+
+/* The flow table's entry without marking it seen: errors refresh nothing (RFC 5508 REQ-6). */
+static bool peek(const struct engine *engine, const struct nat_tuple *tuple, struct nat_slot *slot)
+{
+	struct flow flow;
+
+	if (!flowtable_find(engine->flows, tuple, &flow))
+		return false;
+	struct nat_rewrite rewrite =
+	    nat_tuple_equal(&flow.tuple, tuple) ? flow.rewrite : nat_reverse_rewrite(&flow.tuple);
+	nat_slot_set(slot, tuple, &rewrite);
+	return true;
+}
+
+/* RFC 5508 section 4. */
+static void slow_error(struct engine *engine, struct engine_packet *packet,
+		       const struct nat_packet *parsed, struct monotime now)
+{
+	struct nat_slot slot;
+	unsigned reason = nat_check_error(packet->data, parsed);
+
+	/* Nobody fragments errors (RFC 1812 4.3.2.3); their later fragments say nothing. */
+	if (reason == NAT_REASON_NONE && (parsed->flags & NAT_PACKET_FRAGMENT))
+		reason = NAT_REASON_FRAGMENT_MALFORMED;
+	if (reason != NAT_REASON_NONE) {
+		owner_drop(engine, packet, reason);
+		return;
+	}
+	if (peek(engine, &parsed->tuple, &slot)) {
+		forward(engine, packet, parsed, &slot, now);
+		return;
+	}
+	struct nat_tuple quoted = turn_tuple(&parsed->tuple);
+	ask(engine, packet, WIRE_PEEK, &quoted, 0, now);
+}
+
+static void slow_fragment(struct engine *engine, struct engine_packet *packet,
+			  const struct nat_packet *parsed, struct monotime now)
+{
+	struct fragments *fragments = engine->fragments;
+	struct nat_tuple tuple = parsed->tuple;
+	struct engine_packet waited;
+	unsigned reason;
+
+	switch (fragments_take(fragments, packet, &tuple,
+			       engine->settings->config.table.fragment_timeout_ms, now, &reason)) {
+	case FRAGMENT_REFUSE:
+		owner_drop(engine, packet, reason);
+		return;
+	case FRAGMENT_KEPT:
+		packet->fate = ENGINE_KEPT;
+		return;
+	case FRAGMENT_TUPLE:
+		break;
+	}
+	resolve(engine, packet, parsed, &tuple, now);
+	while (fragments_next(fragments, engine->released, &waited)) {
+		struct nat_packet later;
+		if (packet->fate == ENGINE_OUT) { /* the first one first */
+			emit(engine, packet);
+			packet->fate = ENGINE_KEPT;
+		}
+		nat_parse(waited.data, waited.data + waited.length, waited.ingress, &later);
+		resolve(engine, &waited, &later, &tuple, now);
+		if (waited.fate == ENGINE_OUT)
+			emit(engine, &waited);
+	}
+}
+
+void engine_slow(struct engine *engine, struct engine_packet *packet, struct monotime now)
+{
+	const struct engine_settings *settings = engine->settings;
+	struct nat_packet parsed;
+	unsigned reason =
+	    nat_parse(packet->data, packet->data + packet->length, packet->ingress, &parsed);
+
+	packet->tcp_flags_new = 0;
+	packet->reason = NAT_REASON_NONE;
+	if (reason == NAT_REASON_NONE && !nat_csum_ip_valid(packet->data, parsed.header))
+		reason = NAT_REASON_BAD_IP_CHECKSUM;
+	if (reason == NAT_REASON_NONE)
+		reason = engine_screen(settings, packet, &parsed);
+	if (reason != NAT_REASON_NONE) {
+		owner_drop(engine, packet, reason);
+		return;
+	}
+	packet->length = parsed.total;
+	if (settings->config.ttl == ENGINE_TTL_DECREMENT && (parsed.flags & NAT_PACKET_TTL)) {
+		icmp_error(engine, packet, ICMP_TIME_EXCEEDED, ICMP_IN_TRANSIT, 0, now);
+		owner_drop(engine, packet, NAT_REASON_TTL);
+		return;
+	}
+	int bypass =
+	    engine_bypass(settings, packet->ingress, nat_get32(packet->data + NAT_IP_SOURCE),
+			  nat_get32(packet->data + NAT_IP_DESTINATION));
+	if (bypass >= 0)
+		forward_untranslated(engine, packet, &parsed, (uint8_t)bypass, now);
+	else if (parsed.kind == NAT_KIND_ERROR)
+		slow_error(engine, packet, &parsed, now);
+	else if (parsed.flags & NAT_PACKET_FRAGMENT)
+		slow_fragment(engine, packet, &parsed, now);
+	else
+		resolve(engine, packet, &parsed, &parsed.tuple, now);
+}
+
+/* Refused: exhaustion is 3/1, policy is 3/13 (RFC 6888 REQ-11B, RFC 5508 REQ-8). */
+static void reject(struct engine *engine, struct engine_packet *packet, unsigned reason,
+		   struct monotime now)
+{
+	bool policy = reason == NAT_REASON_POLICY || reason == NAT_REASON_NOT_CONFIGURED ||
+		      reason == NAT_REASON_FILTERED;
+
+	icmp_error(engine, packet, ICMP_UNREACHABLE,
+		   policy ? ICMP_PROHIBITED : ICMP_HOST_UNREACHABLE, 0, now);
+	owner_drop(engine, packet, reason);
+}
+
+void engine_translate(struct engine *engine, struct engine_packet *packet,
+		      const struct wire_answer *answer, struct monotime now)
+{
+	struct nat_packet parsed;
+	unsigned reason =
+	    nat_parse(packet->data, packet->data + packet->length, packet->ingress, &parsed);
+
+	packet->tcp_flags_new = 0;
+	packet->reason = NAT_REASON_NONE;
+	if (reason != NAT_REASON_NONE) { /* cannot be: it was parsed before it was parked */
+		owner_drop(engine, packet, reason);
+		return;
+	}
+	switch (answer->verdict) {
+	case NAT_TRANSLATE: {
+		struct nat_rewrite rewrite = parsed.kind == NAT_KIND_ERROR
+						 ? turn_rewrite(&answer->rewrite)
+						 : answer->rewrite;
+		struct nat_slot slot;
+		nat_slot_set(&slot, &parsed.tuple, &rewrite);
+		forward(engine, packet, &parsed, &slot, now);
+		return;
+	}
+	case NAT_PASS:
+		forward_untranslated(
+		    engine, packet, &parsed,
+		    engine_untranslated_egress(engine->settings,
+					       nat_get32(packet->data + NAT_IP_DESTINATION)),
+		    now);
+		return;
+	case NAT_REJECT:
+		reject(engine, packet, answer->reason, now);
+		return;
+	default:
+		owner_drop(engine, packet, answer->reason);
+		return;
+	}
+}
