@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The cache: a dataplane's copy of the table and its side of the coherence protocol (design section
- * 3). It owns the flow table as its single writer, parks packets behind questions (pending.h), keeps
- * the lease, and applies what the table says in the order in which the table said it. It knows
- * neither gRPC nor threads: table_client moves its batches, the simulator moves them too.
+ * 3). It owns the flow table as its single writer, parks packets behind questions (pending.h),
+ * keeps the lease, and applies what the table says in the order in which the table said it. It
+ * knows neither gRPC nor threads: table_client moves its batches, the simulator moves them too.
  *
  * Called in any order; never blocks, never allocates after cache_new.
  */
@@ -32,9 +32,10 @@ struct cache_env {
 
 struct cache_conf {
 	char name[WIRE_NAME_MAX];
-	uint32_t pending_flows;   /* questions open at once */
+	uint32_t pending_flows;	  /* questions open at once */
 	uint32_t pending_packets; /* parked packets in all: memory */
-	uint32_t packet_room;     /* bytes of a parked packet at most */
+	uint32_t packet_room;	  /* bytes of a parked packet at most */
+	uint32_t reports;	  /* unconfirmed reports at once; 0 = 65536 */
 };
 
 /* flows and env's context are borrowed. */
@@ -55,7 +56,7 @@ void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint
 
 /* What to say when a control stream opens. */
 void cache_hello(const struct cache *cache, struct wire_hello *out);
-/* 0, or ERR_STALE (older epoch: do not use this service), ERR_VERSION. */
+/* 0, or ERR_STALE (older epoch: do not use this service), ERR_VERSION, ERR_MALFORMED. */
 int cache_welcome(struct cache *cache, const struct wire_welcome *welcome, struct monotime now);
 void cache_config(struct cache *cache, const struct wire_config *config, struct monotime now);
 /* When true, *out is a heartbeat to send now. The caller fills in out->stats. */
@@ -73,9 +74,10 @@ void cache_disconnected(struct cache *cache, struct monotime now);
 /* ---- the data stream ---- */
 
 /*
- * The next batch to send, if there is one and a credit for it, or a bare acknowledgement (n = 0) that
- * is due. Call until false, after every call into the cache. out->entries stays valid until the next
- * call. Nothing comes before the first acknowledged heartbeat: no question without a lease.
+ * The next batch to send, if there is one and a credit for it, or a bare acknowledgement (n = 0)
+ * that is due. Call until false, after every call into the cache. out->entries stays valid until
+ * the next call. Nothing comes before the first acknowledged heartbeat: no question without a
+ * lease.
  */
 bool cache_next_batch(struct cache *cache, struct wire_batch *out, struct monotime now);
 /* Applies one message of the table. 0, or ERR_STALE / ERR_MALFORMED (counted, nothing applied). */
