@@ -215,7 +215,7 @@ lab_config() {
 
 lab_service_start() {
 	local program
-	program=$(lab_program conat-tablesvc)
+	program=$(lab_program conat-tablesvc) || return 1
 	lab_spawn tbl tbl "$program" --config "$(lab_state)/tablesvc.yaml"
 	local i
 	for ((i = 0; i < 100; i++)); do
@@ -237,7 +237,7 @@ lab_dataplane_start() {
 	((n >= 1 && n <= LAB_DATAPLANES_MAX)) || { lab_fail "no dataplane dp$n"; return 1; }
 	! lab_running "dp$n" || { lab_fail "dp$n runs already"; return 1; }
 	if [[ $LAB_MODE == conat ]]; then
-		program=$(lab_program conat-dataplane)
+		program=$(lab_program conat-dataplane) || return 1
 		# shellcheck disable=SC2086
 		lab_spawn "dp$n" "dp$n" "$program" --table $LAB_TABLE --inside in0 --outside out0 \
 			--name "dp$n" --admin "192.168.255.1$n:9465" ${CONAT_LAB_DATAPLANE_OPTIONS:-}
@@ -283,7 +283,7 @@ lab_up() {
 	printf 'LAB_MODE=%q\nLAB_OFFLOADS=%q\nCONAT_BUILD=%q\n' "$LAB_MODE" "$LAB_OFFLOADS" \
 		"${CONAT_BUILD:-}" >"$state/settings"
 	[[ ! $LAB_OWNER ]] || lab_janitor "$LAB_OWNER" || return 1
-	lab_topology || return 1
+	lab_topology # plain: "||" would switch off the callers' set -e in it
 	if [[ $LAB_MODE == conat ]]; then
 		if [[ $LAB_CONFIG ]]; then
 			cp "$LAB_CONFIG" "$state/tablesvc.yaml"
