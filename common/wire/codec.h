@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to common/wire: the arena, the columns, and checks that data and control share. */
+/*
+ * Private to common/wire and to those who speak messages of their own (the admin service): the
+ * arena, the columns, and checks that data and control share.
+ */
 #ifndef WIRE_CODEC_H
 #define WIRE_CODEC_H
 
