@@ -14,7 +14,7 @@
 #include <yaml.h>
 #include "common/base/err.h"
 
-enum { FILE_BYTES_MAX = 8 << 20, PATH_BYTES = 160, WHY_BYTES = 400 };
+enum { FILE_BYTES_MAX = 4 << 20, DEPTH_MAX = 16, PATH_BYTES = 160, WHY_BYTES = 400 };
 
 struct reader {
 	const char *name;
@@ -338,29 +338,70 @@ static int read_document(struct reader *reader, yaml_parser_t *parser)
 	return err ? fail_at(reader, line_of(reader, reader->path), "%s", why) : 0;
 }
 
+/*
+ * A first pass over the events: libyaml takes quadratic time over deep nesting (a minute for
+ * 100,000 brackets), and an alias may lead back to its own list. Neither has a use here.
+ */
+static int check_shape(struct reader *reader, const char *text, unsigned length)
+{
+	yaml_parser_t parser;
+	yaml_event_t event;
+	unsigned depth = 0;
+	bool done = false;
+	int err = 0;
+
+	if (!yaml_parser_initialize(&parser))
+		return ERR_NOMEM;
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
+	while (!err && !done) {
+		if (!yaml_parser_parse(&parser, &event)) {
+			err = fail_at(reader, parser.problem_mark.line, "not YAML: %s",
+				      parser.problem ? parser.problem : "out of memory");
+			break;
+		}
+		done = event.type == YAML_STREAM_END_EVENT;
+		depth += event.type == YAML_SEQUENCE_START_EVENT ||
+			 event.type == YAML_MAPPING_START_EVENT;
+		depth -=
+		    event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT;
+		if (depth > DEPTH_MAX)
+			err =
+			    fail_at(reader, event.start_mark.line,
+				    "nested more than %d deep; the keys here never are", DEPTH_MAX);
+		else if (event.type == YAML_ALIAS_EVENT)
+			err = fail_at(reader, event.start_mark.line,
+				      "a YAML alias (*name); allowed: the value itself");
+		yaml_event_delete(&event);
+	}
+	yaml_parser_delete(&parser);
+	return err;
+}
+
 int config_parse(const char *name, const char *text, unsigned length, struct config **out,
 		 char *error, unsigned error_size)
 {
 	struct reader reader = {.name = name, .error = error, .error_size = error_size};
 	yaml_parser_t parser;
-	int err = ERR_NOMEM;
+	int err;
 
 	snprintf(error, error_size, "%s: out of memory", name);
 	reader.config = malloc(sizeof *reader.config);
 	if (!reader.config)
 		return ERR_NOMEM;
 	config_defaults(reader.config);
+	err = check_shape(&reader, text, length);
+	if (err)
+		goto free_config;
+	err = ERR_NOMEM;
 	if (!yaml_parser_initialize(&parser))
 		goto free_config;
 	yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
-	if (!yaml_parser_load(&parser, &reader.document)) {
-		err = fail_at(&reader, parser.problem_mark.line, "not YAML: %s",
-			      parser.problem ? parser.problem : "out of memory");
-		goto free_parser;
+	if (yaml_parser_load(&parser, &reader.document)) {
+		err = read_document(&reader, &parser);
+		yaml_document_delete(&reader.document);
+	} else if (parser.problem) {
+		err = fail_at(&reader, parser.problem_mark.line, "not YAML: %s", parser.problem);
 	}
-	err = read_document(&reader, &parser);
-	yaml_document_delete(&reader.document);
-free_parser:
 	yaml_parser_delete(&parser);
 free_config:
 	if (err) {

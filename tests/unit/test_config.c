@@ -164,6 +164,10 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {"just text\n", {"t.yaml:1: is a single value", "allowed: the keys"}},
 	    {BASE "---\n" BASE, {"t.yaml:4: a second YAML document"}},
 	    {BASE "\x01: 1\n", {"not YAML"}},
+	    {"a: [[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]\n",
+	     {"t.yaml:1: nested more than 16"}},
+	    {"a: &a [*a]\n", {"t.yaml:1: a YAML alias"}},
+	    {BASE "timers: {<<: {udp: 1s}}\n", {"unknown key \"<<\""}},
 	    /* keys */
 	    {BASE "timer: {}\n", {"t.yaml:3: unknown key \"timer\"", "timers, limits"}},
 	    {BASE "timers:\n  upd: 1s\n",
