@@ -18,6 +18,7 @@ import time
 import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(HERE, "..", "..", "deploy", "lab"))
 import conatlab  # noqa: E402
 from conatlab import SERVER, SERVER2, unpack_seen  # noqa: E402
