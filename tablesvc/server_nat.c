@@ -187,6 +187,8 @@ static void data_message(struct peer *peer, const uint8_t *data, size_t length)
 	}
 	if (first && !name_attachment(peer, incarnation))
 		return;
+	if (batch.sequence == 0) /* names the attachment and says nothing else */
+		return;
 	server->counters.entries_in += batch.n;
 	err = table_batch(server->table, peer->dataplane, &batch, rpc_loop_now(server->loop));
 	if (err) {

@@ -24,7 +24,8 @@ const char *wire_codec_error(const struct wire_codec *codec);
  * Encoders return the length and set *out, valid until the codec's next call. 0 when a structure
  * breaks the limits of wire.h: a bug of the caller's.
  *
- * incarnation: in an attachment's first message, otherwise NULL.
+ * incarnation: in an attachment's first message, otherwise NULL. A batch with sequence 0 and n = 0
+ * only names the attachment; it is no batch to the table.
  */
 size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batch,
 			 const uint64_t *incarnation, const uint8_t **out);
