@@ -24,7 +24,7 @@ struct host {
 	struct host_facts facts;
 	uint32_t mtu[PORT_INTERFACES_MAX];
 	struct wire_config config;
-	bool configured, started;
+	bool configured, started, refused;
 	char problem[HOST_SENTENCE_MAX];
 	pthread_mutex_t lock;
 };
@@ -198,7 +198,8 @@ static int apply(struct host *host, const struct wire_config *config, bool keep)
 	char sentence[HOST_SENTENCE_MAX];
 	int err = host_plan_make(host->conf.interfaces, host->conf.n, &host->facts, config,
 				 host->want, sentence);
-	if (err && !host->conf.print_only) {
+	host->refused = err != 0 && !host->conf.print_only;
+	if (host->refused) {
 		snprintf(host->problem, sizeof host->problem, "%s",
 			 sentence[0] ? sentence : err_text(err));
 		log_error("%s", host->problem);
@@ -361,4 +362,12 @@ bool host_problem(struct host *host, char sentence[HOST_SENTENCE_MAX])
 				  : "the table service has not sent its configuration yet");
 	pthread_mutex_unlock(&host->lock);
 	return sentence[0] != 0;
+}
+
+bool host_refused(struct host *host)
+{
+	pthread_mutex_lock(&host->lock);
+	bool refused = host->refused;
+	pthread_mutex_unlock(&host->lock);
+	return refused;
 }

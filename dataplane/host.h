@@ -47,5 +47,7 @@ bool host_refresh(struct host *host);
 void host_world(struct host *host, struct engine_config *out);
 /* What keeps the port from working, for people; false when nothing does. */
 bool host_problem(struct host *host, char sentence[HOST_SENTENCE_MAX]);
+/* The problem is a configuration that cannot be set up on this host at all. */
+bool host_refused(struct host *host);
 
 #endif
