@@ -246,7 +246,7 @@ static const struct option options[] = {
     {"--no-host-setup", NULL, take_no_host_setup,
      "leave routes, rules and sysctls alone; print the commands instead"},
     {"--name", "NAME", take_name, "name shown by the service (the host's name)"},
-    {"--flows", "N", take_flows, "flows kept in the local cache (1000000); 128 bytes each"},
+    {"--flows", "N", take_flows, "flows kept in the local cache (1000000); about 175 bytes each"},
     {"--queues", "N", take_queues, "worker threads (the number of CPUs, at most 4)"},
     {"--admin", "HOST:PORT", take_admin,
      "/metrics, /healthz, /readyz by HTTP; off for none (127.0.0.1:9465)"},

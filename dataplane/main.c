@@ -77,7 +77,7 @@ static int make_client(struct program *program)
 	}
 	int err = flowtable_new(conf->flows, &program->random, &program->flows);
 	if (err) {
-		log_error("no memory for %u flows (128 bytes each): give a smaller --flows",
+		log_error("no memory for %u flows (about 175 bytes each): give a smaller --flows",
 			  conf->flows);
 		return err;
 	}
