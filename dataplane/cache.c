@@ -173,9 +173,11 @@ int cache_welcome(struct cache *cache, const struct wire_welcome *welcome, struc
 	if (flush)
 		cache_flush(cache);
 	cache_settle(cache);
-	/* The acknowledgement may have been lost with the stream, and a fence may wait for it. */
-	cache->acknowledged_sent = 0;
-	cache->urgent = cache->acknowledged > 0;
+	/*
+	 * The first batch names the attachment to the data stream, so there must be one; besides,
+	 * the acknowledgement may have been lost with the old stream, and a fence may wait for it.
+	 */
+	cache->greeting = true;
 	return 0;
 }
 
@@ -242,7 +244,7 @@ void cache_disconnected(struct cache *cache, struct monotime now)
 static bool bare_acknowledgement_due(const struct cache *cache)
 {
 	uint64_t unsaid = cache->acknowledged - cache->acknowledged_sent;
-	return unsaid >= ACKNOWLEDGE_EVERY || (unsaid && cache->urgent);
+	return cache->greeting || unsaid >= ACKNOWLEDGE_EVERY || (unsaid && cache->urgent);
 }
 
 bool cache_next_batch(struct cache *cache, struct wire_batch *out, struct monotime now)
@@ -270,6 +272,7 @@ bool cache_next_batch(struct cache *cache, struct wire_batch *out, struct monoti
 	}
 	if (n == 0 && !bare_acknowledgement_due(cache))
 		return false;
+	cache->greeting = false;
 	*out = (struct wire_batch){
 	    .sequence = cache->next_batch++,
 	    .acknowledged = acknowledge(cache),

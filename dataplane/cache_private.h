@@ -34,6 +34,7 @@ struct cache {
 	uint64_t acknowledged_sent; /* what the table was told */
 	bool dirty;		    /* pairs were removed since readers were waited for */
 	bool urgent;		    /* somebody's fence may wait for the acknowledgement */
+	bool greeting;		    /* the data stream has not named its attachment yet */
 
 	uint64_t next_batch;
 	uint32_t batch_max, inflight_max;	     /* credits of this attachment */
