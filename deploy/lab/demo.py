@@ -108,7 +108,7 @@ class Screen:
                 continue
             packets = total(metrics, "conat_packets_total")
             hits = total(metrics, "conat_hits_total")
-            drops = total(metrics, "conat_drops_total")
+            drops = total(metrics, "conat_drop_total")
             before = self.previous.get(name, (now - 0.5, packets, hits))
             self.previous[name] = (now, packets, hits)
             seconds = max(now - before[0], 1e-3)

@@ -4,8 +4,10 @@
 
 Runs in the namespace "tbl", polls /readyz of every dataplane over the management network each
 100 ms. A refused connection takes a dataplane out at once, silence after MISSES polls. A dataplane
-that answers "not ready" leaves too, unless it would be the last one: a router that withdraws
-everybody helps nobody.
+that answers "not ready" (it is drained, or cannot reach the table service) leaves after UNREADY
+seconds in which another one was ready all the time. When all lose the table service they lose it at
+slightly different times, and each goes on with the flows that it holds; moving flows between them
+would be the wrong thing then, and so would withdrawing everybody.
 """
 import argparse
 import concurrent.futures
@@ -19,6 +21,7 @@ import time
 INTERVAL = 0.1
 TIMEOUT = 0.3
 MISSES = 2
+UNREADY = 5.0
 ADMIN_PORT = 9465
 
 
@@ -44,6 +47,7 @@ class Watch:
         self.lab, self.state, self.pool = lab, state, pool
         self.numbers = range(1, dataplanes + 1)
         self.misses = {n: 0 for n in self.numbers}
+        self.unready = {}  # since when, of members
         self.members = set()
 
     def route(self):
@@ -61,19 +65,21 @@ class Watch:
             f.write("".join(f"dp{n}\n" for n in sorted(self.members)))
         os.rename(path + ".new", path)
 
-    def turn(self, answers):
+    def turn(self, answers, now):
         wanted = set(self.members)
-        unready = set()
+        if "ready" not in answers.values():
+            self.unready.clear()
         for n, answer in answers.items():
             self.misses[n] = self.misses[n] + 1 if answer == "silent" else 0
+            if answer != "unready":
+                self.unready.pop(n, None)
             if answer == "ready":
                 wanted.add(n)
             elif answer == "refused" or self.misses[n] >= MISSES:
                 wanted.discard(n)
-            elif answer == "unready":
-                unready.add(n)
-        if wanted - unready:
-            wanted -= unready
+            elif answer == "unready" and "ready" in answers.values() \
+                    and now - self.unready.setdefault(n, now) >= UNREADY:
+                wanted.discard(n)
         if wanted != self.members:
             gone, new = self.members - wanted, wanted - self.members
             self.members = wanted
@@ -87,7 +93,7 @@ class Watch:
             while True:
                 start = time.monotonic()
                 found = pool.map(probe, [f"192.168.255.1{n}" for n in self.numbers])
-                self.turn(dict(zip(self.numbers, found)))
+                self.turn(dict(zip(self.numbers, found)), start)
                 time.sleep(max(0.0, start + INTERVAL - time.monotonic()))
 
 
