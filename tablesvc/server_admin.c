@@ -102,7 +102,8 @@ static void status(struct peer *peer, const void *message)
 {
 	struct server *server = peer->server;
 	struct table_counters c;
-	Conat__V1__StatusReply r = CONAT__V1__STATUS_REPLY__INIT;
+	Conat__V1__StatusReply r;
+	conat__v1__status_reply__init(&r);
 	table_counters(server->table, &c);
 	r.version = text(CONAT_VERSION);
 	r.epoch = c.epoch;
@@ -126,8 +127,9 @@ static void status(struct peer *peer, const void *message)
 static void static_add(struct peer *peer, const void *message)
 {
 	struct config_static mapping;
-	Conat__V1__StaticReply r = CONAT__V1__STATIC_REPLY__INIT;
+	Conat__V1__StaticReply r;
 	const char *state = NULL;
+	conat__v1__static_reply__init(&r);
 	if (!static_in(message, &mapping)) {
 		refuse(peer, ERR_INVALID,
 		       "a static mapping needs realm (1 to 255), protocol (1, 6, 17), and an "
@@ -152,7 +154,8 @@ static void static_add(struct peer *peer, const void *message)
 static void static_delete(struct peer *peer, const void *message)
 {
 	struct config_static mapping;
-	Conat__V1__StaticReply r = CONAT__V1__STATIC_REPLY__INIT;
+	Conat__V1__StaticReply r;
+	conat__v1__static_reply__init(&r);
 	if (!static_in(message, &mapping)) {
 		refuse(peer, ERR_INVALID, "name realm, protocol, external and internal endpoint");
 		return;
@@ -189,8 +192,9 @@ static void drain(struct peer *peer, const void *message)
 {
 	const Conat__V1__DrainRequest *m = message;
 	struct server *server = peer->server;
-	Conat__V1__DrainReply r = CONAT__V1__DRAIN_REPLY__INIT;
+	Conat__V1__DrainReply r;
 	struct table_dataplane_row row;
+	conat__v1__drain_reply__init(&r);
 	struct monotime now = rpc_loop_now(server->loop);
 	int err = table_drain(server->table, m->dataplane, m->undo, now);
 	if (err) {
@@ -303,7 +307,8 @@ static unsigned step_pools(struct peer *peer, unsigned max, struct monotime now)
 {
 	struct table_pool_row row;
 	char prefixes[POOL_PREFIXES][PREFIX_TEXT], *pointers[POOL_PREFIXES];
-	Conat__V1__PoolRow r = CONAT__V1__POOL_ROW__INIT;
+	Conat__V1__PoolRow r;
+	conat__v1__pool_row__init(&r);
 	if (table_pools(peer->server->table, &peer->listing.cursor, &row, 1) == 0)
 		return 0;
 	unsigned n = row.n_prefixes < POOL_PREFIXES ? row.n_prefixes : POOL_PREFIXES;
@@ -331,7 +336,8 @@ static unsigned step_dataplanes(struct peer *peer, unsigned max, struct monotime
 	struct server *server = peer->server;
 	struct table_dataplane_row row;
 	char incarnation[40], from[128] = "";
-	Conat__V1__DataplaneRow r = CONAT__V1__DATAPLANE_ROW__INIT;
+	Conat__V1__DataplaneRow r;
+	conat__v1__dataplane_row__init(&r);
 	if (table_dataplanes(server->table, &peer->listing.cursor, &row, 1, now) == 0)
 		return 0;
 	if (row.id < WIRE_DATAPLANES_MAX && server->attachments[row.id].control)
@@ -359,7 +365,8 @@ static unsigned step_dataplanes(struct peer *peer, unsigned max, struct monotime
 static unsigned step_statics(struct peer *peer, unsigned max, struct monotime now)
 {
 	struct table_static_row row;
-	static_pb r = CONAT__V1__STATIC_MAPPING__INIT;
+	static_pb r;
+	conat__v1__static_mapping__init(&r);
 	if (table_statics(peer->server->table, &peer->listing.cursor, &row, 1) == 0)
 		return 0;
 	endpoint_pb external = endpoint_out(&row.mapping.external);

@@ -12,8 +12,9 @@ size_t wire_encode_hello(struct wire_codec *codec, const struct wire_hello *hell
 			 const uint8_t **out)
 {
 	from_dataplane_pb m = CONAT__V1__CONTROL_FROM_DATAPLANE__INIT;
-	Conat__V1__Hello h = CONAT__V1__HELLO__INIT;
+	Conat__V1__Hello h;
 	char name[WIRE_NAME_MAX];
+	conat__v1__hello__init(&h);
 	memcpy(name, hello->name, sizeof name);
 	name[sizeof name - 1] = 0;
 	h.version_min = hello->version_min;

@@ -54,7 +54,7 @@ size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batc
 		codec->byte[3][i] = r->tcp_flags;
 		codec->byte[4][i] = r->direction;
 		tuples |= t->source | t->destination | codec->ports[i] | t->protocol;
-		handles |= r->handle;
+		handles |= r->handle | !wire_op_is_question(r->op);
 		ages |= r->age_ms;
 		realms |= t->realm;
 		flags |= r->tcp_flags;
@@ -177,7 +177,8 @@ static void fill_answers(struct wire_codec *codec, const struct wire_message *in
 		codec->byte[1][i] = e->reason;
 		codec->byte[2][i] = e->direction;
 		codec->byte[3][i] = w->egress;
-		rewrites |= w->source | w->destination | codec->ports[i];
+		rewrites |=
+		    w->source | w->destination | codec->ports[i] | (e->verdict == NAT_TRANSLATE);
 		handles |= e->handle;
 		peers |= e->handle ^ e->peer_handle;
 		ttls |= e->ttl_ms;

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/base/err.h"
+#include "common/base/random.h"
+#include "common/wire/wire_encode.h"
+#include "conat/v1/nat_table.pb-c.h"
+
+typedef Conat__V1__DataplaneMessage batch_pb;
+typedef Conat__V1__TableMessage table_pb;
+typedef Conat__V1__AnswerColumns answer_pb;
+typedef Conat__V1__NoticeColumns notice_pb;
+
+static struct wire_codec *codec;
+static struct wire_request requests[WIRE_BATCH_MAX];
+static struct wire_answer answers[WIRE_BATCH_MAX];
+static struct wire_notice notices[WIRE_BATCH_MAX];
+
+static void setup(void)
+{
+	cr_assert_eq(wire_codec_new(&codec), 0);
+}
+
+static void teardown(void)
+{
+	wire_codec_free(codec);
+}
+
+TestSuite(wire, .init = setup, .fini = teardown);
+
+static struct nat_tuple random_tuple(struct random_source *random)
+{
+	static const uint8_t protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP};
+	return (struct nat_tuple){
+	    .source = (uint32_t)random->next(random->context),
+	    .destination = (uint32_t)random->next(random->context),
+	    .source_port = (uint16_t)random->next(random->context),
+	    .destination_port = (uint16_t)random->next(random->context),
+	    .protocol = protocols[random_below(random, 3)],
+	    .realm = (uint8_t)random_below(random, 256),
+	};
+}
+
+static struct wire_request random_request(struct random_source *random)
+{
+	static const uint8_t ops[] = {WIRE_RESOLVE_OUT, WIRE_RESOLVE_IN, WIRE_PEEK,   WIRE_FLAGS,
+				      WIRE_RELEASE,	WIRE_ACTIVE,	 WIRE_DROPPED};
+	struct wire_request r = {.op = ops[random_below(random, sizeof ops)]};
+	r.tcp_flags = (uint8_t)random_below(random, 256);
+	if (wire_op_is_question(r.op)) {
+		r.tuple = random_tuple(random);
+	} else {
+		r.handle = random->next(random->context);
+		r.age_ms = (uint32_t)random->next(random->context);
+		r.direction = (uint8_t)random_below(random, 2);
+	}
+	return r;
+}
+
+static void batch_comes_back(const struct wire_batch *batch, const uint64_t *incarnation)
+{
+	const uint8_t *data;
+	uint64_t named[2];
+	bool first;
+	struct wire_batch out = {.entries = requests};
+	memset(requests, 0xa5, sizeof requests);
+	size_t length = wire_encode_batch(codec, batch, incarnation, &data);
+	cr_assert_gt(length, 0);
+	cr_assert_leq(length, WIRE_MESSAGE_MAX);
+	uint8_t *copy = malloc(length);
+	memcpy(copy, data, length);
+	cr_assert_eq(wire_decode_batch(codec, copy, length, &out, &first, named), 0, "%s",
+		     wire_codec_error(codec));
+	free(copy);
+	cr_expect_eq(out.sequence, batch->sequence);
+	cr_expect_eq(out.acknowledged, batch->acknowledged);
+	cr_assert_eq(out.n, batch->n);
+	cr_expect_eq(first, incarnation != NULL);
+	if (incarnation)
+		cr_expect_arr_eq(named, incarnation, sizeof named);
+	cr_expect(batch->n == 0 ||
+		  memcmp(out.entries, batch->entries, batch->n * sizeof *out.entries) == 0);
+}
+
+Test(wire, batch_comes_back_as_it_was)
+{
+	uint64_t state = 1;
+	struct random_source random = random_seeded(&state);
+	static struct wire_request entries[WIRE_BATCH_MAX];
+	const uint64_t incarnation[2] = {~0ull, 7};
+	for (unsigned round = 0; round < 200; round++) {
+		struct wire_batch batch = {
+		    .sequence = 1 + random_below(&random, 1u << 31),
+		    .acknowledged = random.next(random.context),
+		    .n = round == 0 ? WIRE_BATCH_MAX : random_below(&random, 40),
+		    .entries = entries,
+		};
+		for (uint32_t i = 0; i < batch.n; i++)
+			entries[i] = random_request(&random);
+		batch_comes_back(&batch, round % 3 ? NULL : incarnation);
+	}
+}
+
+Test(wire, tuple_of_zeros_comes_back)
+{
+	struct wire_request zero = {.op = WIRE_RESOLVE_IN, .tuple.protocol = NAT_UDP};
+	struct wire_batch batch = {.sequence = 1, .n = 1, .entries = &zero};
+	batch_comes_back(&batch, NULL);
+}
+
+Test(wire, addresses_cross_as_numbers)
+{
+	struct wire_request r = {.op = WIRE_RESOLVE_OUT,
+				 .tuple = {.source = inet_addr("10.0.0.1"),
+					   .destination = inet_addr("192.0.2.9"),
+					   .source_port = htons(1234),
+					   .destination_port = htons(53),
+					   .protocol = NAT_UDP,
+					   .realm = 1}};
+	struct wire_batch batch = {.sequence = 1, .n = 1, .entries = &r};
+	const uint8_t *data;
+	size_t length = wire_encode_batch(codec, &batch, NULL, &data);
+	batch_pb *m = conat__v1__dataplane_message__unpack(NULL, length, data);
+	cr_assert_not_null(m);
+	cr_expect_eq(m->source[0], 0x0a000001);
+	cr_expect_eq(m->destination[0], 0xc0000209);
+	cr_expect_eq(m->ports[0], 1234u << 16 | 53);
+	cr_expect_eq(m->n_handle, 0);
+	cr_expect_eq(m->n_age_ms, 0);
+	conat__v1__dataplane_message__free_unpacked(m, NULL);
+}
+
+static void message_comes_back(const struct wire_message *in)
+{
+	const uint8_t *data;
+	struct wire_message out = {.answers = answers, .notices = notices};
+	memset(answers, 0x5a, sizeof answers);
+	memset(notices, 0x5a, sizeof notices);
+	size_t length = wire_encode_message(codec, in, &data);
+	cr_assert_gt(length, 0);
+	uint8_t *copy = malloc(length);
+	memcpy(copy, data, length);
+	cr_assert_eq(wire_decode_message(codec, copy, length, &out), 0, "%s",
+		     wire_codec_error(codec));
+	free(copy);
+	cr_expect_eq(out.epoch, in->epoch);
+	cr_expect_eq(out.sequence, in->sequence);
+	cr_expect_eq(out.request_sequence, in->request_sequence);
+	cr_expect_eq(out.kind, in->kind);
+	cr_assert_eq(out.n, in->n);
+	if (in->n && in->kind == WIRE_ANSWER)
+		cr_expect_eq(memcmp(answers, in->answers, in->n * sizeof *answers), 0);
+	if (in->n && (in->kind == WIRE_INVALIDATE || in->kind == WIRE_EXPIRE))
+		cr_expect_eq(memcmp(notices, in->notices, in->n * sizeof *notices), 0);
+}
+
+Test(wire, answers_come_back_as_they_were)
+{
+	uint64_t state = 2;
+	struct random_source random = random_seeded(&state);
+	static struct wire_answer entries[WIRE_BATCH_MAX];
+	for (unsigned round = 0; round < 200; round++) {
+		struct wire_message m = {.epoch = random.next(random.context),
+					 .sequence = 1 + round,
+					 .request_sequence = random.next(random.context),
+					 .kind = WIRE_ANSWER,
+					 .n = round == 0 ? WIRE_BATCH_MAX
+							 : random_below(&random, 40),
+					 .answers = entries};
+		for (uint32_t i = 0; i < m.n; i++) {
+			struct nat_tuple t = random_tuple(&random);
+			memset(&entries[i], 0, sizeof entries[i]);
+			entries[i].verdict = (uint8_t)(NAT_TRANSLATE + random_below(&random, 4));
+			entries[i].reason = (uint8_t)random_below(&random, NAT_REASON_LIMIT);
+			entries[i].direction = (uint8_t)random_below(&random, 2);
+			entries[i].ttl_ms = random_below(&random, 2) * 1000;
+			if (entries[i].verdict != NAT_TRANSLATE)
+				continue;
+			entries[i].handle = random.next(random.context);
+			/* Hairpinned now and then. */
+			entries[i].peer_handle = random_below(&random, 4)
+						     ? entries[i].handle
+						     : random.next(random.context);
+			entries[i].rewrite = (struct nat_rewrite){
+			    .source = t.source,
+			    .destination = t.destination,
+			    .source_port = t.source_port,
+			    .destination_port = t.destination_port,
+			    .egress = t.realm,
+			};
+		}
+		message_comes_back(&m);
+	}
+}
+
+Test(wire, notices_and_flushes_come_back_as_they_were)
+{
+	uint64_t state = 3;
+	struct random_source random = random_seeded(&state);
+	static struct wire_notice entries[WIRE_BATCH_MAX];
+	for (unsigned round = 0; round < 200; round++) {
+		struct wire_message m = {.epoch = 9,
+					 .sequence = 1 + round,
+					 .kind = round % 2 ? WIRE_INVALIDATE : WIRE_EXPIRE,
+					 .n = random_below(&random, 40),
+					 .notices = entries};
+		for (uint32_t i = 0; i < m.n; i++) {
+			memset(&entries[i], 0, sizeof entries[i]);
+			entries[i].tuple = random_tuple(&random);
+			entries[i].handle =
+			    random_below(&random, 3) ? random.next(random.context) : 0;
+			entries[i].idle_ms = (uint32_t)random.next(random.context);
+			entries[i].reason = (uint8_t)random_below(&random, NAT_REASON_LIMIT);
+			entries[i].inbound_refreshes = (uint8_t)random_below(&random, 2);
+		}
+		message_comes_back(&m);
+	}
+	struct wire_message flush = {.epoch = 1, .sequence = 1, .kind = WIRE_FLUSH};
+	message_comes_back(&flush);
+}
+
+Test(wire, control_comes_back_as_it_was)
+{
+	static struct wire_control out;
+	const uint8_t *data;
+	struct wire_hello hello = {.version_min = 1,
+				   .version_max = 3,
+				   .features = 5,
+				   .incarnation = {1, 2},
+				   .name = "dp-1.example",
+				   .epoch = 8,
+				   .sequence = 9,
+				   .flow_capacity = 1000};
+	size_t length = wire_encode_hello(codec, &hello, &data);
+	cr_assert_eq(wire_decode_from_dataplane(codec, data, length, &out), 0);
+	cr_expect_eq(out.kind, WIRE_CONTROL_HELLO);
+	cr_expect_eq(memcmp(&out.hello, &hello, sizeof hello), 0);
+
+	struct wire_heartbeat beat = {
+	    .sent_ms = 77, .acknowledged = 5, .stats = {1, 2, 3, 4, 5, 6}};
+	length = wire_encode_heartbeat(codec, &beat, &data);
+	cr_assert_eq(wire_decode_from_dataplane(codec, data, length, &out), 0);
+	cr_expect_eq(out.kind, WIRE_CONTROL_HEARTBEAT);
+	cr_expect_eq(memcmp(&out.heartbeat, &beat, sizeof beat), 0);
+
+	struct wire_welcome welcome = {.version = 1,
+				       .epoch = 2,
+				       .dataplane = 63,
+				       .lease_ms = 10000,
+				       .heartbeat_ms = 2000,
+				       .grace_ms = 300000,
+				       .batch_max = 256,
+				       .inflight_max = 64,
+				       .flush = true,
+				       .sequence = 12};
+	length = wire_encode_welcome(codec, &welcome, &data);
+	cr_assert_eq(wire_decode_from_table(codec, data, length, &out), 0);
+	cr_expect_eq(out.kind, WIRE_CONTROL_WELCOME);
+	cr_expect_eq(out.welcome.dataplane, 63);
+	cr_expect_eq(out.welcome.grace_ms, 300000);
+	cr_expect(out.welcome.flush && !out.welcome.draining);
+	cr_expect_eq(out.welcome.sequence, 12);
+
+	struct wire_heartbeat_ack ack = {.epoch = 3, .sent_ms = 77, .renewed = true};
+	length = wire_encode_heartbeat_ack(codec, &ack, &data);
+	cr_assert_eq(wire_decode_from_table(codec, data, length, &out), 0);
+	cr_expect_eq(out.kind, WIRE_CONTROL_HEARTBEAT_ACK);
+	cr_expect(out.ack.epoch == 3 && out.ack.sent_ms == 77 && out.ack.renewed);
+
+	static struct wire_config config;
+	config = (struct wire_config){.generation = 4,
+				      .pending_timeout_ms = 1000,
+				      .pending_packets = 4096,
+				      .pending_per_flow = 8,
+				      .fragment_timeout_ms = 2000,
+				      .icmp_errors_per_second = 100,
+				      .n_prefixes = WIRE_PREFIXES_MAX};
+	for (unsigned i = 0; i < WIRE_PREFIXES_MAX; i++)
+		config.prefixes[i] = (struct wire_prefix){.address = htonl(0x0a000000 + (i << 8)),
+							  .length = 24,
+							  .realm = (uint8_t)i,
+							  .kind = (uint8_t)(1 + i % 3)};
+	length = wire_encode_config(codec, &config, &data);
+	cr_assert_gt(length, 0);
+	cr_assert_eq(wire_decode_from_table(codec, data, length, &out), 0);
+	cr_expect_eq(out.kind, WIRE_CONTROL_CONFIG);
+	cr_expect_eq(memcmp(&out.config, &config, sizeof config), 0);
+}
+
+/* ---- what is refused: a good message, and one thing done to it ---- */
+
+enum { N = 3 };
+static uint32_t words[N + 1] = {0x0a000001, 0x0a000002, 0x0a000003, 1};
+static uint64_t longs[N + 1] = {1, 2, 3, 4};
+static uint8_t ops[N + 1] = {WIRE_RESOLVE_OUT, WIRE_PEEK, WIRE_RELEASE, WIRE_PEEK};
+static uint8_t protocols[N + 1] = {NAT_TCP, NAT_UDP, 0, NAT_UDP};
+static uint8_t zeros[64];
+static uint8_t bad_ops[] = {WIRE_RESOLVE_OUT, 0, WIRE_RELEASE};
+static uint8_t high_ops[] = {WIRE_RESOLVE_OUT, 9, WIRE_RELEASE};
+static uint8_t reserved_ops[] = {WIRE_RESOLVE_OUT, WIRE_FRAGMENT, WIRE_RELEASE};
+static uint8_t bad_protocols[] = {NAT_TCP, 132, 0};
+static uint8_t bad_directions[] = {0, 0, 2};
+
+static batch_pb good_batch(void)
+{
+	batch_pb m = CONAT__V1__DATAPLANE_MESSAGE__INIT;
+	m.sequence = 1;
+	m.n = N;
+	m.op = (ProtobufCBinaryData){N, ops};
+	m.protocol = (ProtobufCBinaryData){N, protocols};
+	m.n_source = m.n_destination = m.n_ports = m.n_handle = N;
+	m.source = m.destination = m.ports = words;
+	m.handle = longs;
+	return m;
+}
+
+static int decode_batch(const batch_pb *m)
+{
+	static uint8_t bytes[1 << 20];
+	struct wire_batch out = {.entries = requests};
+	uint64_t named[2];
+	bool first;
+	size_t length = conat__v1__dataplane_message__pack(m, bytes);
+	return wire_decode_batch(codec, bytes, length, &out, &first, named);
+}
+
+#define refused_batch(err, change)                                                                 \
+	do {                                                                                       \
+		batch_pb m = good_batch();                                                         \
+		change;                                                                            \
+		cr_expect_eq(decode_batch(&m), err, "%s: %s", #change, wire_codec_error(codec));   \
+		cr_expect_neq(wire_codec_error(codec)[0], 0, "%s: no sentence", #change);          \
+	} while (0)
+
+Test(wire, bad_batches_are_refused_each_for_its_reason)
+{
+	batch_pb good = good_batch();
+	cr_assert_eq(decode_batch(&good), 0, "%s", wire_codec_error(codec));
+
+	refused_batch(ERR_UNEVEN, m.op.len = N - 1);
+	refused_batch(ERR_UNEVEN, m.op.len = 0);
+	refused_batch(ERR_UNEVEN, m.op.len = N + 1);
+	refused_batch(ERR_UNEVEN, m.protocol.len = N - 1);
+	refused_batch(ERR_UNEVEN, m.protocol.len = 0);
+	refused_batch(ERR_UNEVEN, m.n_source = N + 1);
+	refused_batch(ERR_UNEVEN, m.n_source = 0);
+	refused_batch(ERR_UNEVEN, m.n_destination = N - 1);
+	refused_batch(ERR_UNEVEN, m.n_destination = 0);
+	refused_batch(ERR_UNEVEN, m.n_ports = 1);
+	refused_batch(ERR_UNEVEN, m.n_ports = 0);
+	refused_batch(ERR_UNEVEN, m.n_handle = N - 1);
+	refused_batch(ERR_UNEVEN, m.n_handle = 0);
+	refused_batch(ERR_UNEVEN, (m.n_age_ms = 1, m.age_ms = words));
+	refused_batch(ERR_UNEVEN, (m.realm = (ProtobufCBinaryData){N + 1, zeros}));
+	refused_batch(ERR_UNEVEN, (m.tcp_flags = (ProtobufCBinaryData){1, zeros}));
+	refused_batch(ERR_UNEVEN, (m.direction = (ProtobufCBinaryData){N - 1, zeros}));
+	refused_batch(ERR_UNEVEN, m.n = 0);
+	refused_batch(ERR_UNEVEN, m.n = N + 1);
+	refused_batch(ERR_TOO_BIG, m.n = WIRE_BATCH_MAX + 1);
+	refused_batch(ERR_TOO_BIG, m.n = UINT32_MAX);
+	refused_batch(ERR_MALFORMED, m.sequence = 0);
+	refused_batch(ERR_INVALID, m.op.data = bad_ops);
+	refused_batch(ERR_INVALID, m.op.data = high_ops);
+	refused_batch(ERR_INVALID, m.op.data = reserved_ops);
+	refused_batch(ERR_INVALID, m.protocol.data = bad_protocols);
+	refused_batch(ERR_INVALID, (m.direction = (ProtobufCBinaryData){N, bad_directions}));
+	refused_batch(ERR_INVALID, (m.source6 = (ProtobufCBinaryData){48, zeros}));
+	refused_batch(ERR_INVALID, (m.destination6 = (ProtobufCBinaryData){1, zeros}));
+}
+
+static table_pb table_message(void)
+{
+	table_pb m = CONAT__V1__TABLE_MESSAGE__INIT;
+	m.epoch = 1;
+	m.sequence = 1;
+	return m;
+}
+
+static int decode_message(const table_pb *m)
+{
+	static uint8_t bytes[1 << 20];
+	struct wire_message out = {.answers = answers, .notices = notices};
+	size_t length = conat__v1__table_message__pack(m, bytes);
+	return wire_decode_message(codec, bytes, length, &out);
+}
+
+static uint8_t verdicts[N + 1] = {NAT_TRANSLATE, NAT_DROP, NAT_PASS, NAT_DROP};
+static uint8_t bad_verdicts[] = {NAT_TRANSLATE, 0, NAT_PASS};
+static uint8_t high_verdicts[] = {NAT_TRANSLATE, 5, NAT_PASS};
+static uint8_t bad_reasons[] = {0, NAT_REASON_LIMIT, 0};
+static uint8_t notice_protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP};
+static uint8_t bad_truths[] = {0, 1, 2};
+
+#define refused_answer(err, change)                                                                \
+	do {                                                                                       \
+		answer_pb a = CONAT__V1__ANSWER_COLUMNS__INIT;                                     \
+		a.n = N;                                                                           \
+		a.verdict = (ProtobufCBinaryData){N, verdicts};                                    \
+		a.n_source = a.n_destination = a.n_ports = a.n_handle = N;                         \
+		a.source = a.destination = a.ports = words;                                        \
+		a.handle = longs;                                                                  \
+		change;                                                                            \
+		table_pb m = table_message();                                                      \
+		m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_ANSWER;                               \
+		m.answer = &a;                                                                     \
+		cr_expect_eq(decode_message(&m), err, "%s: %s", #change, wire_codec_error(codec)); \
+	} while (0)
+
+Test(wire, bad_answers_are_refused_each_for_its_reason)
+{
+	refused_answer(0, (void)0);
+	refused_answer(ERR_UNEVEN, a.verdict.len = 0);
+	refused_answer(ERR_UNEVEN, a.verdict.len = N + 1);
+	refused_answer(ERR_UNEVEN, a.n_source = N - 1);
+	refused_answer(ERR_UNEVEN, a.n_source = 0);
+	refused_answer(ERR_UNEVEN, a.n_destination = 1);
+	refused_answer(ERR_UNEVEN, a.n_ports = 0);
+	refused_answer(ERR_UNEVEN, a.n_handle = 2);
+	refused_answer(ERR_UNEVEN, (a.n_peer_handle = 2, a.peer_handle = longs));
+	refused_answer(ERR_UNEVEN, (a.n_ttl_ms = 2, a.ttl_ms = words));
+	refused_answer(ERR_UNEVEN, (a.reason = (ProtobufCBinaryData){1, zeros}));
+	refused_answer(ERR_UNEVEN, (a.direction = (ProtobufCBinaryData){1, zeros}));
+	refused_answer(ERR_UNEVEN, (a.egress = (ProtobufCBinaryData){1, zeros}));
+	refused_answer(ERR_TOO_BIG, a.n = WIRE_BATCH_MAX + 1);
+	refused_answer(ERR_INVALID, a.verdict.data = bad_verdicts);
+	refused_answer(ERR_INVALID, a.verdict.data = high_verdicts);
+	refused_answer(ERR_INVALID, (a.reason = (ProtobufCBinaryData){N, bad_reasons}));
+	refused_answer(ERR_INVALID, (a.direction = (ProtobufCBinaryData){N, bad_directions}));
+	refused_answer(ERR_INVALID, (a.source6 = (ProtobufCBinaryData){48, zeros}));
+}
+
+#define refused_notice(err, change)                                                                \
+	do {                                                                                       \
+		notice_pb a = CONAT__V1__NOTICE_COLUMNS__INIT;                                     \
+		a.n = N;                                                                           \
+		a.protocol = (ProtobufCBinaryData){N, notice_protocols};                           \
+		a.n_source = a.n_destination = a.n_ports = a.n_handle = N;                         \
+		a.source = a.destination = a.ports = words;                                        \
+		a.handle = longs;                                                                  \
+		change;                                                                            \
+		table_pb m = table_message();                                                      \
+		m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_EXPIRE;                               \
+		m.expire = &a;                                                                     \
+		cr_expect_eq(decode_message(&m), err, "%s: %s", #change, wire_codec_error(codec)); \
+	} while (0)
+
+Test(wire, bad_notices_are_refused_each_for_its_reason)
+{
+	refused_notice(0, (void)0);
+	refused_notice(0, a.n_handle = 0);
+	refused_notice(ERR_UNEVEN, a.protocol.len = 0);
+	refused_notice(ERR_UNEVEN, a.n_source = N - 1);
+	refused_notice(ERR_UNEVEN, a.n_destination = 0);
+	refused_notice(ERR_UNEVEN, a.n_ports = N + 1);
+	refused_notice(ERR_UNEVEN, a.n_handle = 1);
+	refused_notice(ERR_UNEVEN, (a.n_idle_ms = 1, a.idle_ms = words));
+	refused_notice(ERR_TOO_BIG, a.n = WIRE_BATCH_MAX + 1);
+	refused_notice(ERR_INVALID, a.protocol.data = bad_protocols);
+	refused_notice(ERR_INVALID, (a.reason = (ProtobufCBinaryData){N, bad_reasons}));
+	refused_notice(ERR_INVALID, (a.inbound_refreshes = (ProtobufCBinaryData){N, bad_truths}));
+	refused_notice(ERR_INVALID, (a.destination6 = (ProtobufCBinaryData){48, zeros}));
+}
+
+Test(wire, message_without_kind_or_sequence_is_refused)
+{
+	table_pb m = table_message();
+	cr_expect_eq(decode_message(&m), ERR_INVALID);
+	Conat__V1__Flush flush = CONAT__V1__FLUSH__INIT;
+	m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_FLUSH;
+	m.flush = &flush;
+	cr_expect_eq(decode_message(&m), 0);
+	m.sequence = 0;
+	cr_expect_eq(decode_message(&m), ERR_MALFORMED);
+}
+
+static int decode_hello(const Conat__V1__Hello *hello)
+{
+	static struct wire_control out;
+	static uint8_t bytes[1 << 16];
+	Conat__V1__ControlFromDataplane m = CONAT__V1__CONTROL_FROM_DATAPLANE__INIT;
+	m.kind_case = CONAT__V1__CONTROL_FROM_DATAPLANE__KIND_HELLO;
+	Conat__V1__Hello copy = *hello;
+	m.hello = &copy;
+	size_t length = conat__v1__control_from_dataplane__pack(&m, bytes);
+	return wire_decode_from_dataplane(codec, bytes, length, &out);
+}
+
+static char long_name[WIRE_NAME_MAX + 1];
+
+#define refused_hello(err, change)                                                                 \
+	do {                                                                                       \
+		Conat__V1__Hello h = CONAT__V1__HELLO__INIT;                                       \
+		h.version_min = h.version_max = 1;                                                 \
+		h.incarnation_low = 1;                                                             \
+		h.name = (char[]){"dp"};                                                           \
+		change;                                                                            \
+		cr_expect_eq(decode_hello(&h), err, "%s: %s", #change, wire_codec_error(codec));   \
+	} while (0)
+
+Test(wire, bad_hellos_are_refused_each_for_its_reason)
+{
+	memset(long_name, 'x', WIRE_NAME_MAX);
+	refused_hello(0, (void)0);
+	refused_hello(ERR_INVALID, h.version_min = 0);
+	refused_hello(ERR_INVALID, h.version_min = 2);
+	refused_hello(ERR_INVALID, h.incarnation_low = 0);
+	refused_hello(ERR_INVALID, (h.name = (char[]){""}));
+	refused_hello(ERR_INVALID, (h.name = (char[]){"a\"b"}));
+	refused_hello(ERR_INVALID, (h.name = (char[]){"a\nb"}));
+	refused_hello(ERR_INVALID, h.name = long_name);
+	refused_hello(0, h.name = long_name + 1);
+}
+
+static int decode_welcome(const struct wire_welcome *welcome)
+{
+	static struct wire_control out;
+	const uint8_t *data;
+	size_t length = wire_encode_welcome(codec, welcome, &data);
+	return wire_decode_from_table(codec, data, length, &out);
+}
+
+#define refused_welcome(err, change)                                                               \
+	do {                                                                                       \
+		struct wire_welcome w = {.version = 1,                                             \
+					 .epoch = 1,                                               \
+					 .lease_ms = 10,                                           \
+					 .heartbeat_ms = 2,                                        \
+					 .batch_max = 1,                                           \
+					 .inflight_max = 1};                                       \
+		change;                                                                            \
+		cr_expect_eq(decode_welcome(&w), err, "%s", #change);                              \
+	} while (0)
+
+Test(wire, bad_welcomes_are_refused)
+{
+	refused_welcome(0, (void)0);
+	refused_welcome(ERR_INVALID, w.dataplane = WIRE_DATAPLANES_MAX);
+	refused_welcome(ERR_INVALID, w.lease_ms = 0);
+	refused_welcome(ERR_INVALID, w.heartbeat_ms = 0);
+	refused_welcome(ERR_INVALID, w.heartbeat_ms = 10);
+	refused_welcome(ERR_INVALID, w.batch_max = 0);
+	refused_welcome(ERR_INVALID, w.batch_max = WIRE_BATCH_MAX + 1);
+	refused_welcome(ERR_INVALID, w.inflight_max = WIRE_INFLIGHT_MAX + 1);
+}
+
+Test(wire, bytes_that_are_no_message_are_refused)
+{
+	uint8_t bytes[100];
+	struct wire_batch batch = {.entries = requests};
+	struct wire_message message = {.answers = answers, .notices = notices};
+	static struct wire_control control;
+	uint64_t named[2];
+	bool first;
+	memset(bytes, 0xff, sizeof bytes);
+	cr_expect_eq(wire_decode_batch(codec, bytes, 100, &batch, &first, named), ERR_MALFORMED);
+	cr_expect_eq(wire_decode_message(codec, bytes, 100, &message), ERR_MALFORMED);
+	cr_expect_eq(wire_decode_from_dataplane(codec, bytes, 100, &control), ERR_MALFORMED);
+	cr_expect_eq(wire_decode_from_table(codec, bytes, 100, &control), ERR_MALFORMED);
+}
+
+Test(wire, what_a_message_may_use_is_bounded)
+{
+	/* Field 100, varint: the smallest field that protobuf-c keeps on the side. */
+	static uint8_t bytes[WIRE_MESSAGE_MAX];
+	struct wire_batch batch = {.entries = requests};
+	uint64_t named[2];
+	bool first;
+	for (size_t i = 0; i + 3 <= sizeof bytes; i += 3) {
+		bytes[i] = 0xa0;
+		bytes[i + 1] = 0x06;
+		bytes[i + 2] = 1;
+	}
+	size_t length = sizeof bytes / 3 * 3;
+	cr_expect_eq(wire_decode_batch(codec, bytes, length, &batch, &first, named), ERR_MALFORMED);
+	/* A few are ignored. */
+	cr_expect_eq(wire_decode_batch(codec, bytes, 300, &batch, &first, named), 0);
+	cr_expect_eq(batch.n, 0);
+	static uint8_t huge[WIRE_MESSAGE_MAX + 1];
+	cr_expect_eq(wire_decode_batch(codec, huge, sizeof huge, &batch, &first, named),
+		     ERR_TOO_BIG);
+}
+
+Test(wire, encoding_more_than_the_limits_gives_nothing)
+{
+	const uint8_t *data;
+	struct wire_batch batch = {.sequence = 1, .n = WIRE_BATCH_MAX + 1, .entries = requests};
+	struct wire_message message = {.kind = WIRE_UPDATE, .sequence = 1};
+	cr_expect_eq(wire_encode_batch(codec, &batch, NULL, &data), 0);
+	cr_expect_eq(wire_encode_message(codec, &message, &data), 0);
+}
