@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/base/err.h"
 #include "tablesvc/config_schema.h"
 
 void config_defaults(struct config *config)
@@ -57,6 +58,40 @@ void config_free(struct config *config)
 	free(config->statics);
 	free(config->redirects);
 	free(config);
+}
+
+int config_set(struct config *config, const char *name, const char *value, char *error,
+	       unsigned error_size)
+{
+	const struct config_key *key = config_keys;
+	const char *rest = name;
+	char why[256];
+
+	for (;;) {
+		size_t length = strcspn(rest, ".");
+		while (key->name &&
+		       (strlen(key->name) != length || strncmp(key->name, rest, length) != 0))
+			key++;
+		if (!key->name || (key->kind == CONFIG_MAP) != (rest[length] == '.') ||
+		    key->kind == CONFIG_LIST) {
+			snprintf(error, error_size, "%s: no such single key", name);
+			return ERR_NOT_FOUND;
+		}
+		if (key->kind != CONFIG_MAP)
+			break;
+		key = key->keys;
+		rest += length + 1;
+	}
+	bool list = key->kind == CONFIG_LIST_INLINE;
+	char *at = (char *)config + key->offset;
+	if (config_value_read(key, list ? key->item : key->kind, value, config, at, why,
+			      sizeof why) != 0) {
+		snprintf(error, error_size, "%s: %s", name, why);
+		return ERR_INVALID;
+	}
+	if (list)
+		*(unsigned *)(void *)((char *)config + key->count_offset) = 1;
+	return 0;
 }
 
 static void print_map(const struct config *config, const struct config_key *keys, const void *base,

@@ -46,7 +46,11 @@ struct config_realm {
 	unsigned pool; /* index */
 };
 
-/* A static port forward: the external endpoint belongs to the internal one for ever. */
+/*
+ * A static port forward: the external endpoint belongs to the internal one for ever. The address is
+ * in a pool; the port may be any from 1 to 65535, also outside port_first..port_last: what people
+ * forward is 22, 80 and 443.
+ */
 struct config_static {
 	uint8_t realm, protocol;
 	struct nat_endpoint external, internal;
@@ -120,6 +124,12 @@ int config_load(const char *path, struct config **out, char *error, unsigned err
 /* The same from memory; name stands for the file in errors. */
 int config_parse(const char *name, const char *text, unsigned length, struct config **out,
 		 char *error, unsigned error_size);
+/*
+ * Sets one scalar key, or a list to one entry, as if it stood in the file ("service.listen"); for the
+ * command line, between config_load and use. Checks the value alone, no relations. ERR_NOT_FOUND.
+ */
+int config_set(struct config *config, const char *key, const char *value, char *error,
+	       unsigned error_size);
 /* Whether a running service can go from old to new; the sentence says what would need a restart. */
 int config_check_reload(const struct config *old, const struct config *new, char *error,
 			unsigned error_size);

@@ -16,8 +16,8 @@
 #include "common/base/err.h"
 #include "common/wire/wire.h"
 
-/* External ports are kept per block: this many is 64 Ki addresses at the default block size. */
-enum { BLOCKS_MAX = 1 << 24 };
+/* What the port pool keeps per address and per block; 64 Ki addresses at the default block size. */
+enum { ADDRESSES_MAX = 1 << 16, BLOCKS_MAX = 1 << 24 };
 
 struct check {
 	const struct config *config;
@@ -140,7 +140,7 @@ static int check_lease(struct check *check)
 	return 0;
 }
 
-static int check_pool(struct check *check, unsigned index, uint64_t *blocks)
+static int check_pool(struct check *check, unsigned index, uint64_t *addresses, uint64_t *blocks)
 {
 	const struct config_pool *pool = &check->config->pools[index];
 	unsigned first = pool->port_first, past = pool->port_last + 1u, block = pool->block_size;
@@ -189,6 +189,12 @@ static int check_pool(struct check *check, unsigned index, uint64_t *blocks)
 					      a, config_prefix_text(overlap, b, sizeof b),
 					      other->name);
 		}
+		*addresses += UINT64_C(1) << (32 - prefix->length);
+		if (*addresses > ADDRESSES_MAX)
+			return refuse(check,
+				      "%s makes more than %d addresses of all pools; "
+				      "allowed: fewer",
+				      a, ADDRESSES_MAX);
 		*blocks += (UINT64_C(1) << (32 - prefix->length)) * ((past - first) / block);
 		if (*blocks > BLOCKS_MAX)
 			return refuse(check,
@@ -390,7 +396,7 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 		 unsigned why_size)
 {
 	struct check check = {config, path, why, path_size, why_size};
-	uint64_t blocks = 0;
+	uint64_t addresses = 0, blocks = 0;
 	int err = check_service(&check);
 
 	if (!err)
@@ -398,7 +404,7 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 	if (!err)
 		err = check_prefix_count(&check);
 	for (unsigned i = 0; !err && i < config->n_pools; i++)
-		err = check_pool(&check, i, &blocks);
+		err = check_pool(&check, i, &addresses, &blocks);
 	for (unsigned i = 0; !err && i < config->n_realms; i++)
 		err = check_realm(&check, i);
 	if (!err)
@@ -458,12 +464,15 @@ static int check_reload_pools(const struct config *old, const struct config *new
 int config_check_reload(const struct config *old, const struct config *new, char *error,
 			unsigned error_size)
 {
+	bool listen_changed = old->n_listen != new->n_listen;
+	for (unsigned i = 0; !listen_changed && i < new->n_listen; i++)
+		listen_changed = strcmp(old->listen[i], new->listen[i]) != 0;
+
 	const struct {
 		const char *keys;
 		bool changed;
 	} fixed[] = {
-	    {"service.listen", old->n_listen != new->n_listen ||
-				   memcmp(old->listen, new->listen, sizeof old->listen) != 0},
+	    {"service.listen", listen_changed},
 	    {"service.admin", strcmp(old->admin_listen, new->admin_listen) != 0},
 	    {"service.tls", memcmp(&old->tls, &new->tls, sizeof old->tls) != 0},
 	    {"service.journal", strcmp(old->journal, new->journal) != 0},

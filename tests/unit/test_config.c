@@ -246,7 +246,9 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {"pools: [{name: p, prefixes: [224.0.0.0/24]}]\n" REALMS, {"no host may have"}},
 	    {"pools: [{name: p, prefixes: [127.0.0.0/24]}]\n" REALMS, {"no host may have"}},
 	    {"pools: [{name: p, prefixes: [11.0.0.0/8]}]\n" REALMS,
-	     {"t.yaml:1: pools[0].prefixes[0]: 11.0.0.0/8 makes more than 16777216 port blocks"}},
+	     {"t.yaml:1: pools[0].prefixes[0]: 11.0.0.0/8 makes more than 65536 addresses"}},
+	    {"pools: [{name: p, prefixes: [11.0.0.0/17, 12.0.0.0/17], block_size: 64}]\n" REALMS,
+	     {"pools[0].prefixes[0]: 11.0.0.0/17 makes more than 16777216 port blocks"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 300}]\n" REALMS,
 	     {"pools[0].block_size: 300 is no power of two", "64, 128"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 32}]\n" REALMS,
@@ -454,6 +456,29 @@ Test(config, the_example_has_every_key_at_its_default)
 	free(example_text);
 	config_free(plain);
 	config_free(example);
+}
+
+Test(config, the_command_line_sets_single_keys)
+{
+	struct config *config = parse_good(BASE "service: {listen: [a:1, b:2]}\n");
+	char error[256];
+
+	cr_expect_eq(config_set(config, "service.listen", "unix:/x", error, sizeof error), 0);
+	cr_expect_eq(config->n_listen, 1);
+	cr_expect_str_eq(config->listen[0], "unix:/x");
+	cr_expect_eq(config_set(config, "service.admin", "off", error, sizeof error), 0);
+	cr_expect_str_empty(config->admin_listen);
+	cr_expect_eq(config_set(config, "timers.udp", "3m", error, sizeof error), 0);
+	cr_expect_eq(config->timers.udp, 180000);
+	cr_expect_eq(config_set(config, "service.listen", "x", error, sizeof error), ERR_INVALID);
+	cr_expect(strstr(error, "service.listen: \"x\" is not an address"), "%s", error);
+	static const char *const none[] = {"",	    "service", "service.",	   "service.tls",
+					   "pools", ".",       "service.listen.x", "timers.udp.",
+					   "udp"};
+	for (unsigned i = 0; i < sizeof none / sizeof none[0]; i++)
+		cr_expect_eq(config_set(config, none[i], "1", error, sizeof error), ERR_NOT_FOUND,
+			     "%s", none[i]);
+	config_free(config);
 }
 
 struct reload {
