@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tablesvc/service_metrics.h"
+
+#include <stddef.h>
+
+/* Plain counters and gauges: {name, help, where}. What has labels is written by hand below. */
+struct plain {
+	const char *name, *help;
+	size_t offset;
+};
+#define SERVER(field) offsetof(struct server_counters, field)
+
+static const struct plain gauges[] = {
+    {"conat_table_epoch", "Epoch of the table: milliseconds of the wall clock at its start.",
+     SERVER(epoch)},
+    {"conat_config_generation", "Configurations taken since start.", SERVER(generation)},
+    {"conat_table_dataplanes", "Dataplanes attached or not yet fenced.", SERVER(table.dataplanes)},
+    {"conat_table_mappings", "Mappings in the table.", SERVER(table.mappings)},
+    {"conat_table_mappings_capacity", "Mappings there is room for.",
+     SERVER(table.mappings_capacity)},
+    {"conat_table_sessions", "Sessions in the table.", SERVER(table.sessions)},
+    {"conat_table_sessions_capacity", "Sessions there is room for.",
+     SERVER(table.sessions_capacity)},
+    {"conat_table_subscribers", "Subscribers with a port block.", SERVER(table.subscribers)},
+    {"conat_table_fenced_endpoints",
+     "External endpoints that ended, but that a dataplane may still translate for.",
+     SERVER(table.fenced)},
+    {"conat_table_memory_bytes", "Memory of the table, allocated at start.",
+     SERVER(table.memory_bytes)},
+};
+
+static const struct plain counters_of_table[] = {
+    {"conat_table_created_total", "Sessions created.", SERVER(table.created)},
+    {"conat_table_resolved_total", "Questions answered with a translation.",
+     SERVER(table.resolved)},
+    {"conat_table_peeked_total", "Questions about packets quoted in ICMP errors.",
+     SERVER(table.peeked)},
+    {"conat_table_expired_total", "Sessions that ended because they were idle.",
+     SERVER(table.expired)},
+    {"conat_table_invalidated_total", "Invalidations sent to dataplanes.",
+     SERVER(table.invalidated)},
+    {"conat_table_expire_asked_total", "Questions to holders whether a session is idle.",
+     SERVER(table.expire_asked)},
+    {"conat_table_released_total", "Sessions that a dataplane evicted.", SERVER(table.released)},
+    {"conat_table_stale_handles_total", "Reports about sessions that had ended already.",
+     SERVER(table.stale_handles)},
+    {"conat_table_flushes_total", "Dataplanes told to drop everything.", SERVER(table.flushes)},
+    {"conat_table_batches_total", "Batches applied.", SERVER(table.batches)},
+    {"conat_table_messages_total", "Messages to dataplanes.", SERVER(table.messages)},
+    {"conat_server_unknown_methods_total", "Calls of methods that do not exist.",
+     SERVER(unknown_methods)},
+    {"conat_server_denied_total", "Calls that the peer's certificate does not allow.",
+     SERVER(denied)},
+    {"conat_server_refused_calls_total", "Calls refused because there were too many at once.",
+     SERVER(refused_calls)},
+    {"conat_server_bad_messages_total", "Messages that could not be decoded.",
+     SERVER(bad_messages)},
+    {"conat_server_bad_batches_total", "Batches that the table refused.", SERVER(bad_batches)},
+    {"conat_server_bad_version_total", "Dataplanes without a protocol version in common.",
+     SERVER(bad_version)},
+    {"conat_server_silent_total", "Calls that said nothing in time.", SERVER(silent)},
+    {"conat_server_heartbeats_total", "Heartbeats of dataplanes.", SERVER(heartbeats)},
+    {"conat_server_reloads_total", "Configurations taken over by a reload.", SERVER(reloads)},
+    {"conat_server_reloads_failed_total", "Configurations that the table refused.",
+     SERVER(reloads_failed)},
+    {"conat_server_turns_total", "Turns of the server's loop.", SERVER(turns)},
+};
+
+static uint64_t value_at(const struct server_counters *counters, size_t offset)
+{
+	return *(const uint64_t *)(const void *)((const char *)counters + offset);
+}
+
+static void write_streams(const struct server_counters *c, struct metrics *out)
+{
+	metrics_family(out, "conat_server_streams", METRICS_GAUGE, "Calls that are open.");
+	metrics_sample(out, c->data_streams, "kind", "data", NULL);
+	metrics_sample(out, c->control_streams, "kind", "control", NULL);
+	metrics_sample(out, c->admin_calls, "kind", "admin", NULL);
+	metrics_family(out, "conat_server_calls_total", METRICS_COUNTER, "Calls since start.");
+	metrics_sample(out, c->streams, "kind", "all", NULL);
+	metrics_sample(out, c->calls_admin, "kind", "admin", NULL);
+	metrics_sample(out, c->calls_health, "kind", "health", NULL);
+	metrics_family(out, "conat_server_messages_total", METRICS_COUNTER, "Messages.");
+	metrics_sample(out, c->messages_in, "direction", "in", NULL);
+	metrics_sample(out, c->messages_out, "direction", "out", NULL);
+	metrics_family(out, "conat_server_entries_total", METRICS_COUNTER,
+		       "Entries of batches and answers.");
+	metrics_sample(out, c->entries_in, "direction", "in", NULL);
+	metrics_sample(out, c->entries_out, "direction", "out", NULL);
+	metrics_family(out, "conat_server_bytes_total", METRICS_COUNTER, "Bytes of messages.");
+	metrics_sample(out, c->bytes_in, "direction", "in", NULL);
+	metrics_sample(out, c->bytes_out, "direction", "out", NULL);
+	metrics_family(out, "conat_server_turn_max_seconds", METRICS_GAUGE,
+		       "The longest turn of the server's loop since start: a pause.");
+	metrics_sample_double(out, (double)c->turn_max_us / 1e6, NULL);
+}
+
+/* One family after the other: Prometheus wants a family's samples together. */
+static void write_pools(const struct server_counters *c, struct metrics *out)
+{
+	metrics_family(out, "conat_pool_addresses", METRICS_GAUGE, "External addresses.");
+	for (unsigned i = 0; i < c->n_pools; i++)
+		metrics_sample(out, c->pools[i].addresses, "pool", c->pools[i].name, NULL);
+	metrics_family(out, "conat_pool_blocks", METRICS_GAUGE,
+		       "Port blocks: used by a subscriber, resting before the next one, free.");
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		uint64_t used = c->pools[i].blocks_used, resting = c->pools[i].blocks_resting;
+		uint64_t busy = used + resting, all = c->pools[i].blocks;
+		const char *name = c->pools[i].name;
+		metrics_sample(out, used, "pool", name, "state", "used", NULL);
+		metrics_sample(out, resting, "pool", name, "state", "resting", NULL);
+		metrics_sample(out, all > busy ? all - busy : 0, "pool", name, "state", "free",
+			       NULL);
+	}
+	metrics_family(out, "conat_pool_ports_used", METRICS_GAUGE, "External ports in use.");
+	for (unsigned i = 0; i < c->n_pools; i++)
+		metrics_sample(out, c->pools[i].ports_used, "pool", c->pools[i].name, NULL);
+	metrics_family(out, "conat_pool_exhausted_total", METRICS_COUNTER,
+		       "Times that a pool had no block for a subscriber.");
+	for (unsigned i = 0; i < c->n_pools; i++)
+		metrics_sample(out, c->pools[i].exhausted, "pool", c->pools[i].name, NULL);
+}
+
+void service_metrics(const struct server_counters *counters, bool ready, struct metrics *out)
+{
+	metrics_process(out, "conat-tablesvc");
+	metrics_gauge(out, "conat_ready", "1 while dataplanes are served.", ready);
+	for (unsigned i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
+		metrics_gauge(out, gauges[i].name, gauges[i].help,
+			      value_at(counters, gauges[i].offset));
+	for (unsigned i = 0; i < sizeof counters_of_table / sizeof counters_of_table[0]; i++)
+		metrics_counter(out, counters_of_table[i].name, counters_of_table[i].help,
+				value_at(counters, counters_of_table[i].offset));
+	metrics_reasons(out, "conat_table_refused_total",
+			"Questions that were not answered with a translation.",
+			counters->table.refused);
+	write_streams(counters, out);
+	write_pools(counters, out);
+}
