@@ -40,18 +40,18 @@ enum nat_kind {
 	NAT_KIND_NONE = 0, /* not parsed */
 	NAT_KIND_TCP,
 	NAT_KIND_UDP,
-	NAT_KIND_QUERY,	   /* ICMP echo, timestamp, information (RFC 5508 section 3) */
-	NAT_KIND_ERROR,	   /* ICMP 3, 4, 5, 11, 12, with a usable quote */
+	NAT_KIND_QUERY,    /* ICMP echo, timestamp, information (RFC 5508 section 3) */
+	NAT_KIND_ERROR,    /* ICMP 3, 4, 5, 11, 12, with a usable quote */
 	NAT_KIND_FRAGMENT, /* not a datagram's first: the tuple's ports are 0 */
 };
 
 enum nat_packet_flag {
 	NAT_PACKET_OPTIONS = 0x01,  /* IPv4 options */
 	NAT_PACKET_FRAGMENT = 0x02, /* any fragment, the first too */
-	NAT_PACKET_MORE = 0x04,	    /* more fragments follow */
+	NAT_PACKET_MORE = 0x04,     /* more fragments follow */
 	NAT_PACKET_DF = 0x08,
 	NAT_PACKET_ERROR = 0x10, /* ICMP error */
-	NAT_PACKET_TTL = 0x20,	 /* TTL is 0 or 1 */
+	NAT_PACKET_TTL = 0x20,   /* TTL is 0 or 1 */
 	/* none of these: plain, for the hit path (a port that gives TTLs back ignores the last) */
 	NAT_PACKET_UNUSUAL =
 	    NAT_PACKET_OPTIONS | NAT_PACKET_FRAGMENT | NAT_PACKET_ERROR | NAT_PACKET_TTL,
@@ -65,16 +65,16 @@ struct nat_packet {
 	struct nat_tuple tuple;
 	uint16_t total; /* the packet's length as its header says; the frame may be longer */
 	uint8_t header; /* bytes of IPv4 header */
-	uint8_t kind;	/* enum nat_kind */
-	uint8_t flags;	/* enum nat_packet_flag */
+	uint8_t kind;   /* enum nat_kind */
+	uint8_t flags;  /* enum nat_packet_flag */
 	uint8_t ttl;
 	uint8_t tcp_flags;
 	uint8_t icmp_type, icmp_code;
-	uint8_t quote_header;	  /* NAT_KIND_ERROR: bytes of the quoted IPv4 header */
-	uint16_t quote;		  /* ... where the quoted packet starts */
+	uint8_t quote_header;     /* NAT_KIND_ERROR: bytes of the quoted IPv4 header */
+	uint16_t quote;           /* ... where the quoted packet starts */
 	uint16_t quote_transport; /* ... bytes of its transport header and data that are there */
 	uint16_t fragment_offset; /* bytes */
-	nat_be16 id;		  /* IPv4 identification */
+	nat_be16 id;              /* IPv4 identification */
 };
 
 NAT_INLINE bool nat_icmp_is_request(uint8_t type)

@@ -11,8 +11,8 @@
 #include "slot.h"
 
 enum nat_apply_flag {
-	NAT_TTL_DECREMENT = 1,	  /* we are the hop (RFC 1812 section 5.3.1) */
-	NAT_TTL_INCREMENT = 2,	  /* the kernel decrements before and after us: give one back */
+	NAT_TTL_DECREMENT = 1,    /* we are the hop (RFC 1812 section 5.3.1) */
+	NAT_TTL_INCREMENT = 2,    /* the kernel decrements before and after us: give one back */
 	NAT_PARTIAL_CHECKSUM = 4, /* TCP, UDP: the field holds the pseudo header's sum (offload) */
 };
 

@@ -4,7 +4,8 @@
  * [W: the flow table's single writer]; any number of readers, BPF programs later among them, copy
  * it out and look at the sequence word again [R: any reader writes, relaxed].
  *
- *   bucket: four slots, 256 bytes. A key has two candidate buckets (two-choice hashing).
+ *   bucket: four slots, 256 bytes. A key has two candidate buckets (two-choice hashing), a new
+ * entry goes into the emptier.
  *
  *   0        4        8                                24                40
  *   sequence peer     key (tuple)                      new endpoints     ...
@@ -25,7 +26,7 @@ enum nat_slot_state {
 
 struct nat_slot {
 	uint32_t sequence;    /* [W] odd while being written */
-	uint32_t peer;	      /* [W] slot index of the other direction; U6: they live together */
+	uint32_t peer;        /* [W] slot index of the other direction; U6: they live together */
 	struct nat_tuple key; /* [W] */
 	nat_be32 source;      /* [W] rewrite, from here */
 	nat_be32 destination; /* [W] */
@@ -33,15 +34,16 @@ struct nat_slot {
 	nat_be16 destination_port; /* [W] */
 	uint16_t address_delta; /* [W] RFC 1624 delta of the addresses: IP header, pseudo header */
 	uint16_t transport_delta; /* [W] address_delta and the ports: TCP and UDP checksum */
-	uint16_t next_hop;	  /* [W] index into the next-hop table; 0 = the kernel's routes */
-	uint8_t state;		  /* [W] enum nat_slot_state */
-	uint8_t egress;		  /* [W] realm */
-	uint8_t direction;	  /* [W] enum nat_direction */
-	uint8_t tcp_reported;	  /* [W] flags of this direction that the table was told */
-	uint8_t zero[2];	  /* [W] */
-	uint64_t handle;	  /* [W] the sender's session at the table service */
-	uint32_t last_seen;	  /* [R] low 32 bits of the reader's clock in milliseconds */
-	uint32_t tcp_flags;	  /* [R] low byte: TCP flags seen, ORed; above: NAT_SLOT_TAG */
+	uint16_t next_hop;        /* [W] index into the next-hop table; 0 = the kernel's routes */
+	uint8_t state;            /* [W] enum nat_slot_state */
+	uint8_t egress;           /* [W] realm */
+	uint8_t direction;        /* [W] enum nat_direction */
+	uint8_t tcp_reported;     /* [W] flags of this direction that the table was told */
+	uint8_t asked;            /* [W] 1: the pair was inserted by this direction's tuple */
+	uint8_t zero;             /* [W] */
+	uint64_t handle;          /* [W] the sender's session at the table service */
+	uint32_t last_seen;       /* [R] low 32 bits of the reader's clock in milliseconds */
+	uint32_t tcp_flags;       /* [R] low byte: TCP flags seen, ORed; above: NAT_SLOT_TAG */
 };
 _Static_assert(sizeof(struct nat_slot) == 64, "one cache line");
 
@@ -50,6 +52,12 @@ _Static_assert(sizeof(struct nat_slot) == 64, "one cache line");
  * is late with a flag finds that the slot is another flow's now.
  */
 #define NAT_SLOT_TAG(sequence) ((uint32_t)(sequence) << 8)
+
+/*
+ * The last_seen of a direction that was not seen since its pair was inserted: this long before that
+ * (12 days; half of what the word can tell from the future).
+ */
+#define NAT_SLOT_UNSEEN_MS (1u << 30)
 
 /* ---- where a key may be ---- */
 
@@ -79,27 +87,52 @@ NAT_INLINE uint64_t nat_slot_hash(const struct nat_tuple *t, const struct nat_ha
 
 enum { NAT_SLOT_CANDIDATES = 2 * NAT_BUCKET_SLOTS };
 
-/*
- * The candidates of a hash in a table of "slots" slots (a multiple of 4, at least 8): 0 is the home
- * slot of the first bucket, 1 that of the second, then the rest of the first, the rest of the
- * second. The writer fills them in this order of preference and readers look in this order, so that
- * most hits touch one cache line.
+/* The first slots of the two candidate buckets, never the same, in "slots" slots (4n, at least 8).
  */
-NAT_INLINE uint32_t nat_slot_candidate(uint64_t hash, uint32_t slots, unsigned i)
-{
-	uint32_t first = (uint32_t)(((hash >> 32) * slots) >> 32);
-	uint32_t second = (uint32_t)(((hash & 0xffffffff) * slots) >> 32);
+struct nat_slot_pair {
+	uint32_t bucket[2];
+};
 
-	if (i == 0)
-		return first;
-	if (i >= 2 && i < 1 + NAT_BUCKET_SLOTS)
-		return (first & ~3u) | ((first + i - 1) & 3);
-	if ((first ^ second) < NAT_BUCKET_SLOTS) /* one bucket twice: take its neighbour */
-		second = second >= NAT_BUCKET_SLOTS ? second - NAT_BUCKET_SLOTS
-						    : second + NAT_BUCKET_SLOTS;
-	if (i == 1)
-		return second;
-	return (second & ~3u) | ((second + i - NAT_BUCKET_SLOTS) & 3);
+NAT_INLINE struct nat_slot_pair nat_slot_buckets(uint64_t hash, uint32_t slots)
+{
+	struct nat_slot_pair both = {
+	    .bucket = {(uint32_t)(((hash >> 32) * slots) >> 32) & ~3u,
+		       (uint32_t)(((hash & 0xffffffff) * slots) >> 32) & ~3u},
+	};
+
+	if (nat_unlikely(both.bucket[0] == both.bucket[1]))
+		both.bucket[1] =
+		    both.bucket[0] ? both.bucket[0] - NAT_BUCKET_SLOTS : NAT_BUCKET_SLOTS;
+	return both;
+}
+
+/* Candidate i of the eight, in the order in which readers look. */
+NAT_INLINE uint32_t nat_slot_candidate(const struct nat_slot_pair *both, unsigned i)
+{
+	return both->bucket[i >= NAT_BUCKET_SLOTS] + (i & (NAT_BUCKET_SLOTS - 1));
+}
+
+/*
+ * Tags: one byte a slot, a bucket's four in a 32-bit word of an array of their own (dense, so it
+ * stays in the CPU's cache long after the slots do not): 0 = empty, else 8 bits of the hash that
+ * the buckets hardly depend on. They only say where to look first; the key decides.
+ */
+NAT_INLINE uint32_t nat_slot_tag8(uint64_t hash)
+{
+	uint32_t tag = (uint32_t)(hash & 0xff);
+
+	return tag ? tag : 0xff;
+}
+
+/*
+ * The candidates with the tag of hash: 0x80 in byte i of the result for candidate i (rarely also
+ * where there is none: the subtraction borrows).
+ */
+NAT_INLINE uint64_t nat_slot_tag_matches(uint32_t first, uint32_t second, uint64_t hash)
+{
+	uint64_t x = ((uint64_t)second << 32 | first) ^ nat_slot_tag8(hash) * 0x0101010101010101u;
+
+	return (x - 0x0101010101010101u) & ~x & 0x8080808080808080u;
 }
 
 /* ---- reading ---- */
