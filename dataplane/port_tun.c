@@ -291,13 +291,29 @@ static int tun_start(struct port *port)
 	return err;
 }
 
+/*
+ * The first packet of a flow comes through here, and the queue that writes it draws the flow's
+ * answers to its worker: spread them by address and, where there are any, ports.
+ */
+static unsigned choose_queue(const struct port_tun *tun, const struct engine_packet *packet)
+{
+	uint32_t addresses[2], ports = 0;
+	if (packet->length < 20)
+		return 0;
+	unsigned header = (packet->data[0] & 0x0fu) * 4;
+	bool has_ports = packet->data[9] == NAT_TCP || packet->data[9] == NAT_UDP;
+	memcpy(addresses, packet->data + 12, sizeof addresses);
+	if (has_ports && header + sizeof ports <= packet->length)
+		memcpy(&ports, packet->data + header, sizeof ports);
+	uint64_t hash = (addresses[0] ^ addresses[1] ^ ports) * UINT64_C(0x9e3779b97f4a7c15);
+	return (unsigned)((hash >> 32) * tun->n_workers >> 32);
+}
+
 static bool tun_send(struct port *port, const struct engine_packet *packet)
 {
 	struct port_tun *tun = (struct port_tun *)port;
-	if (!output(tun, 0, packet)) {
-		/* The caller counts the packet; here stands only what the workers saw. */
-		return false;
-	}
+	if (!output(tun, choose_queue(tun, packet), packet))
+		return false; /* the caller counts it */
 	count(&tun->owner.sent, 1);
 	count(&tun->owner.sent_bytes, packet->length);
 	return true;
