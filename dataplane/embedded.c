@@ -97,11 +97,13 @@ static void make_environment(struct embedded *embedded)
  */
 static int start(struct embedded *embedded)
 {
-	char *const argv[] = {embedded->program, "--config",	embedded->config, "--listen",
-			      embedded->address, "--log-level", embedded->level,  "--log-target",
-			      embedded->target,	 NULL};
-	sigset_t all, old, none;
+	char parent_text[16];
 	pid_t parent = getpid();
+	snprintf(parent_text, sizeof parent_text, "%d", (int)parent);
+	char *const argv[] = {embedded->program, "--config",	 embedded->config, "--listen",
+			      embedded->address, "--child-of",	 parent_text,	   "--log-level",
+			      embedded->level,	 "--log-target", embedded->target, NULL};
+	sigset_t all, old, none;
 	sigfillset(&all);
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
