@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * External addresses, cut into port blocks. A block belongs to one subscriber at a time, for every
+ * protocol; each protocol has its own 64 Ki ports. The external side needs no hash: an endpoint is
+ * an index into one array (lazily touched memory), which holds its owner's number.
+ *
+ * A port is "used" from allocate or reserve until release; the caller releases only what is clean
+ * (U1: no dataplane can still translate for it), so a block whose last port was released is clean
+ * too (U2) and only rests for the hold-down before another subscriber gets it (RFC 6888 REQ-8).
+ */
+#ifndef TABLESVC_PORTPOOL_H
+#define TABLESVC_PORTPOOL_H
+
+#include "common/base/clock.h"
+#include "common/base/random.h"
+#include "common/nat/reason.h"
+#include "tablesvc/config.h"
+
+struct portpool;
+
+#define PORTPOOL_NONE 0xffffffffffffffffu
+
+/* A subscriber's share; lives in the subscriber, zero to begin with, written by portpool alone. */
+struct portpool_share {
+	uint32_t address; /* index + 1 of the paired external address, 0 = none yet */
+	uint32_t blocks;  /* head of its blocks: index + 1 */
+	uint16_t n_blocks;
+	uint16_t pool;    /* index in the configuration, valid while address != 0 */
+	uint32_t n_ports; /* allocated, all protocols */
+};
+
+/* ERR_NOMEM, or ERR_TOO_BIG for more than 65,536 addresses in all. */
+int portpool_new(const struct config *config, struct random_source *random, struct portpool **out);
+void portpool_free(struct portpool *pools);
+
+/*
+ * Takes over added, removed and re-parented addresses and the pools' settings. An address that stays
+ * with another port range or block size cannot be taken over: ERR_INVALID, a sentence in error, and
+ * nothing is changed. Removed addresses are retired: nothing is allocated there any more.
+ */
+int portpool_reload(struct portpool *pools, const struct config *config, char *error,
+		    unsigned error_size);
+
+/*
+ * The place of an external endpoint, or PORTPOOL_NONE when its address is in no pool (retired
+ * addresses included) or the port outside the pool's range. protocol is one of nat_protocol.
+ */
+uint64_t portpool_place(const struct portpool *pools, uint8_t protocol,
+			const struct nat_endpoint *external);
+/* Whether the address is in a pool, whatever the port. */
+bool portpool_has_address(const struct portpool *pools, nat_be32 address);
+struct nat_endpoint portpool_endpoint(const struct portpool *pools, uint64_t place);
+unsigned portpool_pool(const struct portpool *pools, uint64_t place); /* index in configuration */
+bool portpool_retired(const struct portpool *pools, uint64_t place);
+/* What allocate or reserve stored there, 0 = free. */
+uint32_t portpool_owner(const struct portpool *pools, uint64_t place);
+void portpool_set_owner(struct portpool *pools, uint64_t place, uint32_t owner);
+void portpool_prefetch(const struct portpool *pools, uint64_t place);
+
+/*
+ * Takes a random free port for the subscriber: inside its blocks, fullest block first, of the parity
+ * of "like" (host order) when the pool asks for parity and one is free, any otherwise (RFC 4787
+ * REQ-4, RFC 6056); found whenever one is free. Without one, grants a block of the paired address -
+ * of a random address with a free block for the first - up to limit blocks. owner > 0 is stored.
+ * NAT_REASON_NONE and *place, or PORTS_EXHAUSTED, SUBSCRIBER_BLOCKS. *granted (may be NULL) says
+ * that a block was granted for it.
+ */
+unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share, unsigned pool,
+			   uint8_t protocol, uint16_t like, uint32_t limit, uint32_t owner,
+			   struct monotime now, uint64_t *place, bool *granted);
+
+/*
+ * Gives a clean port back. The last one gives its block back: the same subscriber may take it again
+ * at once, another one after hold_down_ms. *freed (may be NULL) says that a block was freed.
+ */
+void portpool_release(struct portpool *pools, struct portpool_share *share, uint64_t place,
+		      uint32_t hold_down_ms, struct monotime now, bool *freed);
+
+/*
+ * Takes a certain port out of dynamic use (static mappings), whoever owns the block. 0, ERR_EXISTS
+ * (used: the caller fences its mapping and tries again), ERR_INVALID (in no pool).
+ */
+int portpool_reserve(struct portpool *pools, uint64_t place, uint32_t owner);
+void portpool_unreserve(struct portpool *pools, uint64_t place);
+
+struct portpool_stats {
+	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
+};
+void portpool_stats(struct portpool *pools, unsigned pool, struct monotime now,
+		    struct portpool_stats *out);
+/* Bytes of memory that were touched, about. */
+uint64_t portpool_memory(const struct portpool *pools);
+
+#endif
