@@ -18,9 +18,14 @@ struct timer_link { /* zero = not armed */
 	uint32_t due; /* tick */
 };
 
+#define TIMERWHEEL_ELEMENTS_MAX 0x7fffffffu
+
 struct timerwheel;
 
-/* Element i's link is at base + i * stride. now: the current tick. */
+/*
+ * Element i's link is at base + i * stride; i < TIMERWHEEL_ELEMENTS_MAX. now: the current tick.
+ * Ticks are a circle of 2^32: due may lie up to 2^31 ahead of the last now.
+ */
 int timerwheel_new(void *base, size_t stride, uint32_t now, struct timerwheel **out);
 void timerwheel_free(struct timerwheel *wheel);
 /* Arms or re-arms; a due tick that is past fires at the next advance. */
@@ -35,5 +40,8 @@ bool timerwheel_advance(struct timerwheel *wheel, uint32_t now, unsigned budget,
 			void (*fire)(void *context, uint32_t element), void *context);
 /* The tick at which advance may next have something to do; UINT32_MAX = nothing armed. */
 uint32_t timerwheel_next(const struct timerwheel *wheel);
+
+/* List operations that advance has done in all: what its budget counts. */
+uint64_t timerwheel_operations(const struct timerwheel *wheel);
 
 #endif
