@@ -20,13 +20,19 @@ struct portpool;
 
 #define PORTPOOL_NONE 0xffffffffffffffffu
 
-/* A subscriber's share; lives in the subscriber, zero to begin with, written by portpool alone. */
+/*
+ * A subscriber's share of one pool: a subscriber that uses two (redirect) has two shares. Lives in
+ * the subscriber, zero to begin with but for the id, written by portpool alone.
+ */
 struct portpool_share {
+	uint32_t id;      /* from the caller, not 0, for ever: not another's within the hold-down */
 	uint32_t address; /* index + 1 of the paired external address, 0 = none yet */
-	uint32_t blocks;  /* head of its blocks: index + 1 */
-	uint16_t n_blocks;
-	uint16_t pool;    /* index in the configuration, valid while address != 0 */
+	uint32_t blocks;  /* head of its blocks, fullest first: block + 1 */
+	uint32_t resting; /* the block that it gave back last: block + 1 */
 	uint32_t n_ports; /* allocated, all protocols */
+	uint16_t n_blocks;
+	uint16_t n_detached; /* blocks on addresses that left the pool; they count for the limit */
+	uint16_t pool; /* index in the configuration as of the last allocate, while address != 0 */
 };
 
 /* ERR_NOMEM, or ERR_TOO_BIG for more than 65,536 addresses in all. */
@@ -35,8 +41,10 @@ void portpool_free(struct portpool *pools);
 
 /*
  * Takes over added, removed and re-parented addresses and the pools' settings. An address that stays
- * with another port range or block size cannot be taken over: ERR_INVALID, a sentence in error, and
- * nothing is changed. Removed addresses are retired: nothing is allocated there any more.
+ * (or comes back before its last port was released) with another port range or block size cannot be
+ * taken over: ERR_INVALID, a sentence in error, and nothing is changed; so for ERR_NOMEM and
+ * ERR_TOO_BIG. Removed addresses are retired: nothing is allocated there any more, but their places
+ * stay valid until their ports are released.
  */
 int portpool_reload(struct portpool *pools, const struct config *config, char *error,
 		    unsigned error_size);
@@ -50,7 +58,8 @@ uint64_t portpool_place(const struct portpool *pools, uint8_t protocol,
 /* Whether the address is in a pool, whatever the port. */
 bool portpool_has_address(const struct portpool *pools, nat_be32 address);
 struct nat_endpoint portpool_endpoint(const struct portpool *pools, uint64_t place);
-unsigned portpool_pool(const struct portpool *pools, uint64_t place); /* index in configuration */
+/* Index in the configuration; UINT_MAX when the address is retired. */
+unsigned portpool_pool(const struct portpool *pools, uint64_t place);
 bool portpool_retired(const struct portpool *pools, uint64_t place);
 /* What allocate or reserve stored there, 0 = free. */
 uint32_t portpool_owner(const struct portpool *pools, uint64_t place);
@@ -61,7 +70,7 @@ void portpool_prefetch(const struct portpool *pools, uint64_t place);
  * Takes a random free port for the subscriber: inside its blocks, fullest block first, of the parity
  * of "like" (host order) when the pool asks for parity and one is free, any otherwise (RFC 4787
  * REQ-4, RFC 6056); found whenever one is free. Without one, grants a block of the paired address -
- * of a random address with a free block for the first - up to limit blocks. owner > 0 is stored.
+ * of a random address with a free block for the first - up to limit blocks. owner is stored.
  * NAT_REASON_NONE and *place, or PORTS_EXHAUSTED, SUBSCRIBER_BLOCKS. *granted (may be NULL) says
  * that a block was granted for it.
  */
@@ -71,7 +80,8 @@ unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share,
 
 /*
  * Gives a clean port back. The last one gives its block back: the same subscriber may take it again
- * at once, another one after hold_down_ms. *freed (may be NULL) says that a block was freed.
+ * at once, another one after hold_down_ms (up to 64 ms later, never earlier). *freed (may be NULL)
+ * says that a block was freed.
  */
 void portpool_release(struct portpool *pools, struct portpool_share *share, uint64_t place,
 		      uint32_t hold_down_ms, struct monotime now, bool *freed);
