@@ -296,10 +296,11 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, unsigned qu
 		return err;
 	gpr_timespec deadline =
 	    timeout_ms ? rpc_in_ms(timeout_ms) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
-	s->call =
-	    grpc_channel_create_call(rpc_channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
-				     rpc_loop_queue(rpc_channel_loop(channel)),
-				     grpc_slice_from_copied_string(method), NULL, deadline, NULL);
+	grpc_slice name = grpc_slice_from_copied_string(method);
+	s->call = grpc_channel_create_call(rpc_channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
+					   rpc_loop_queue(rpc_channel_loop(channel)), name, NULL,
+					   deadline, NULL);
+	grpc_slice_unref(name); /* the call has a reference of its own */
 	if (!s->call) {
 		stream_free(s);
 		return ERR_NOMEM;
