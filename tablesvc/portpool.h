@@ -51,7 +51,9 @@ int portpool_reload(struct portpool *pools, const struct config *config, char *e
 
 /*
  * The place of an external endpoint, or PORTPOOL_NONE when its address is in no pool (retired
- * addresses included) or the port outside the pool's range. protocol is one of nat_protocol.
+ * addresses included) or the port is 0. protocol is one of nat_protocol. A port outside the pool's
+ * range has a place as well, but no block: static mappings reserve it (22, 80, 443 are what people
+ * forward, and the range starts at 1024), nobody else gets it.
  */
 uint64_t portpool_place(const struct portpool *pools, uint8_t protocol,
 			const struct nat_endpoint *external);
