@@ -15,6 +15,11 @@
 
 enum { DEVICE_QUEUE = 1000, MTU_LEAST = 1500 };
 
+struct link {
+	uint32_t mtu;
+	unsigned index; /* another one: the interface came back as a new one, with new sysctls */
+};
+
 struct host {
 	struct host_conf conf;
 	struct netlink *netlink;
@@ -22,7 +27,7 @@ struct host {
 	struct host_plan *done; /* what is (or may be) on the host because of us */
 	struct host_plan *want; /* scratch of apply */
 	struct host_facts facts;
-	uint32_t mtu[PORT_INTERFACES_MAX];
+	struct link links[PORT_INTERFACES_MAX]; /* of conf.interfaces */
 	struct wire_config config;
 	bool configured, started, refused;
 	char problem[HOST_SENTENCE_MAX];
@@ -70,15 +75,17 @@ static int sysctl_write(const char *key, int value)
 	return err;
 }
 
-static int look(struct host *host, struct host_facts *facts, uint32_t mtu[PORT_INTERFACES_MAX])
+static int look(struct host *host, struct host_facts *facts, struct link links[PORT_INTERFACES_MAX])
 {
 	memset(facts, 0, sizeof *facts);
-	memset(mtu, 0, PORT_INTERFACES_MAX * sizeof *mtu);
+	memset(links, 0, PORT_INTERFACES_MAX * sizeof *links);
 	if (!sysctl_read("net/ipv4/conf/all/rp_filter", &facts->rp_filter_all))
 		facts->rp_filter_all = 0;
 	int err = netlink_addresses(host->netlink, take_address, facts);
-	for (unsigned i = 0; i < host->conf.n && err == 0; i++)
-		err = netlink_mtu(host->netlink, host->conf.interfaces[i].name, &mtu[i]);
+	for (unsigned i = 0; i < host->conf.n && err == 0; i++) {
+		links[i].index = if_nametoindex(host->conf.interfaces[i].name);
+		err = netlink_mtu(host->netlink, host->conf.interfaces[i].name, &links[i].mtu);
+	}
 	return err;
 }
 
@@ -244,7 +251,7 @@ int host_new(const struct host_conf *conf, struct host **out)
 			    "(%u items)",
 			    host->done->n);
 	}
-	if (!err && look(host, &host->facts, host->mtu) < 0) {
+	if (!err && look(host, &host->facts, host->links) < 0) {
 		log_error("cannot read the interfaces' addresses and MTUs");
 		err = ERR_IO;
 	}
@@ -280,7 +287,7 @@ static int devices_up(struct host *host)
 {
 	uint32_t mtu = MTU_LEAST;
 	for (unsigned i = 0; i < host->conf.n; i++)
-		mtu = host->mtu[i] > mtu ? host->mtu[i] : mtu;
+		mtu = host->links[i].mtu > mtu ? host->links[i].mtu : mtu;
 	mtu = mtu > 65535 ? 65535 : mtu;
 	for (unsigned i = 0; i < host->conf.n; i++) {
 		char device[PORT_NAME_MAX], key[80];
@@ -321,14 +328,14 @@ int host_configure(struct host *host, const struct wire_config *config)
 bool host_refresh(struct host *host)
 {
 	struct host_facts facts;
-	uint32_t mtu[PORT_INTERFACES_MAX];
+	struct link links[PORT_INTERFACES_MAX];
 	pthread_mutex_lock(&host->lock);
 	bool changed =
-	    look(host, &facts, mtu) == 0 && (memcmp(&facts, &host->facts, sizeof facts) != 0 ||
-					     memcmp(mtu, host->mtu, sizeof mtu) != 0);
+	    look(host, &facts, links) == 0 && (memcmp(&facts, &host->facts, sizeof facts) != 0 ||
+					       memcmp(links, host->links, sizeof links) != 0);
 	if (changed) {
 		host->facts = facts;
-		memcpy(host->mtu, mtu, sizeof mtu);
+		memcpy(host->links, links, sizeof links);
 		devices_up(host);
 		apply(host, host->configured ? &host->config : NULL, !host->configured);
 	}
@@ -342,8 +349,8 @@ void host_world(struct host *host, struct engine_config *out)
 	out->ttl = ENGINE_TTL_RESTORE;
 	for (unsigned i = 0; i < host->conf.n; i++) {
 		uint8_t realm = host->conf.interfaces[i].realm;
-		if (out->mtu[realm] == 0 || host->mtu[i] < out->mtu[realm])
-			out->mtu[realm] = host->mtu[i];
+		if (out->mtu[realm] == 0 || host->links[i].mtu < out->mtu[realm])
+			out->mtu[realm] = host->links[i].mtu;
 		for (unsigned k = 0; k < host->facts.n_addresses; k++) {
 			if (out->icmp_source[realm] == 0 &&
 			    strcmp(host->facts.addresses[k].interface,

@@ -43,37 +43,51 @@ static uint64_t read_netns(void)
 	return cookie;
 }
 
+/* Whether the lock that was got is still that of the path: its holder may have removed it. */
+static bool is_current(int fd, const char *path)
+{
+	struct stat held, named;
+	return fstat(fd, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
+	       held.st_dev == named.st_dev;
+}
+
+static void say_locked(int fd)
+{
+	char pid[16] = "?";
+	ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+	pid[n > 0 ? strcspn(pid, "\n") : 1] = 0;
+	log_error("another conat-dataplane (process %s) runs in this network namespace; stop it "
+		  "first, or use another namespace",
+		  pid);
+}
+
 static int take_lock(const char *path, int *out)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		log_error("cannot open %s: %s", path, strerror(errno));
-		return ERR_IO;
-	}
 	/* A predecessor that was killed may take a moment to be gone. */
-	for (int waited = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited += LOCK_RETRY_MS) {
-		if (waited >= LOCK_WAIT_MS) {
-			char pid[16] = "?";
-			ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
-			pid[n > 0 ? strcspn(pid, "\n") : 1] = 0;
-			log_error("another conat-dataplane (process %s) runs in this network "
-				  "namespace; stop it first, or use another namespace",
-				  pid);
-			close(fd);
-			return ERR_EXISTS;
+	for (int waited = 0;; waited += LOCK_RETRY_MS) {
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0) {
+			log_error("cannot open %s: %s", path, strerror(errno));
+			return ERR_IO;
 		}
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_current(fd, path)) {
+			if (ftruncate(fd, 0) == 0)
+				dprintf(fd, "%d\n", (int)getpid());
+			*out = fd;
+			return 0;
+		}
+		if (waited >= LOCK_WAIT_MS)
+			say_locked(fd);
+		close(fd);
+		if (waited >= LOCK_WAIT_MS)
+			return ERR_EXISTS;
 		nanosleep(&(struct timespec){.tv_nsec = LOCK_RETRY_MS * MS_NS}, NULL);
 	}
-	if (ftruncate(fd, 0) == 0)
-		dprintf(fd, "%d\n", (int)getpid());
-	*out = fd;
-	return 0;
 }
 
 int host_state_open(const char *run_dir, struct host_state *out)
 {
 	struct stat netns;
-	char lock[HOST_PATH_MAX];
 	memset(out, 0, sizeof *out);
 	out->lock = -1;
 	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST) {
@@ -87,17 +101,19 @@ int host_state_open(const char *run_dir, struct host_state *out)
 	}
 	snprintf(out->path, sizeof out->path, "%s/netns-%ju.state", run_dir,
 		 (uintmax_t)netns.st_ino);
-	snprintf(lock, sizeof lock, "%s/netns-%ju.lock", run_dir, (uintmax_t)netns.st_ino);
+	snprintf(out->lock_path, sizeof out->lock_path, "%s/netns-%ju.lock", run_dir,
+		 (uintmax_t)netns.st_ino);
 	read_boot(out->boot);
 	out->netns = read_netns();
-	return take_lock(lock, &out->lock);
+	return take_lock(out->lock_path, &out->lock);
 }
 
 void host_state_close(struct host_state *state)
 {
-	/* The lock file stays: removing it would let two processes lock two files of one name. */
-	if (state->lock >= 0)
+	if (state->lock >= 0) {
+		unlink(state->lock_path); /* while it is held: see is_current */
 		close(state->lock);
+	}
 	state->lock = -1;
 }
 

@@ -12,7 +12,7 @@
 enum { HOST_PATH_MAX = 160 };
 
 struct host_state {
-	char path[HOST_PATH_MAX];
+	char path[HOST_PATH_MAX], lock_path[HOST_PATH_MAX];
 	char boot[40];
 	uint64_t netns; /* cookie of the network namespace, never reused until the next boot */
 	int lock;	/* held while we run */
