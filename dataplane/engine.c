@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * THE path of a packet. A worker reads a batch in two turns: the first parses and asks the memory
- * for the flow entries, the second finds them there and rewrites. What is not a plain hit is
+ * THE path of a packet. A worker goes over a batch in three turns: the first parses and asks the
+ * memory where the flow entries are, the second asks it for the entries, the third finds them there
+ * and rewrites. What is not a plain hit is
  * dropped here when it is plainly bad, and goes to the owner thread (engine_slow.c) when it needs
  * thought.
  *
@@ -138,7 +139,7 @@ static void miss(struct turn *turn, struct engine_packet *packet, const struct n
 	packet->egress = (uint8_t)bypass;
 }
 
-/* First turn: whether the packet is plain; if so its flow entry is on the way to the cache. */
+/* First turn: whether the packet is plain; if so the way to its flow entry is on its way, too. */
 static bool read_headers(struct turn *turn, struct engine_packet *packet, struct nat_packet *parsed,
 			 uint64_t *hash)
 {
@@ -153,7 +154,7 @@ static bool read_headers(struct turn *turn, struct engine_packet *packet, struct
 	return nat_csum_ip_valid(packet->data, NAT_IP_HEADER);
 }
 
-/* Second turn: the path of a plain packet. */
+/* Third turn: the path of a plain packet. */
 static void translate(struct turn *turn, struct engine_packet *packet,
 		      const struct nat_packet *parsed, uint64_t hash)
 {
@@ -162,7 +163,8 @@ static void translate(struct turn *turn, struct engine_packet *packet,
 
 	packet->length = parsed->total; /* what pads a short frame goes no further */
 	if (!flowtable_hit_hashed(turn->engine->flows, &parsed->tuple, hash, turn->now_ms,
-				  parsed->tcp_flags, &slot, &packet->tcp_flags_new)) {
+				  parsed->tcp_flags & ENGINE_TCP_FLAGS, &slot,
+				  &packet->tcp_flags_new)) {
 		miss(turn, packet, parsed);
 		return;
 	}
@@ -196,6 +198,9 @@ static void process_batch(struct turn *turn, struct engine_packet *packets, unsi
 			__builtin_prefetch(packets[i + DATA_AHEAD].data, 1);
 		plain[i] = read_headers(turn, &packets[i], &parsed[i], &hashes[i]);
 	}
+	for (unsigned i = 0; n > 1 && i < n; i++)
+		if (nat_likely(plain[i]))
+			flowtable_prefetch_slot(turn->engine->flows, hashes[i]);
 	for (unsigned i = 0; i < n; i++) {
 		if (nat_likely(plain[i]))
 			translate(turn, &packets[i], &parsed[i], hashes[i]);

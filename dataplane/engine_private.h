@@ -11,6 +11,9 @@
 #include "dataplane/prefixes.h"
 #include "dataplane/ratelimit.h"
 
+/* The flags that the table wants to know of; others would only cost reports. */
+enum { ENGINE_TCP_FLAGS = NAT_TCP_FIN | NAT_TCP_SYN | NAT_TCP_RST | NAT_TCP_ACK };
+
 /* Read by every worker, replaced whole (RCU), never changed. */
 struct engine_settings {
 	struct engine_config config;

@@ -130,8 +130,8 @@ static void resolve(struct engine *engine, struct engine_packet *packet,
 {
 	struct nat_slot slot;
 
-	if (flowtable_hit(engine->flows, tuple, (uint32_t)monotime_ms(now), parsed->tcp_flags,
-			  &slot, &packet->tcp_flags_new)) {
+	if (flowtable_hit(engine->flows, tuple, (uint32_t)monotime_ms(now),
+			  parsed->tcp_flags & ENGINE_TCP_FLAGS, &slot, &packet->tcp_flags_new)) {
 		if (packet->tcp_flags_new)
 			packet->tuple = *tuple;
 		forward(engine, packet, parsed, &slot, now);
@@ -139,7 +139,7 @@ static void resolve(struct engine *engine, struct engine_packet *packet,
 	}
 	ask(engine, packet,
 	    packet->ingress == NAT_REALM_OUTSIDE ? WIRE_RESOLVE_IN : WIRE_RESOLVE_OUT, tuple,
-	    parsed->tcp_flags, now);
+	    parsed->tcp_flags & ENGINE_TCP_FLAGS, now);
 }
 
 /* The flow table's entry without marking it seen: errors refresh nothing (RFC 5508 REQ-6). */

@@ -188,8 +188,10 @@ static bool parse_field(struct parser *p, struct description *d, char *word)
 		*numbers[i].value = strtol(value, &end, 0);
 		return *end == 0 || fail(p, "%s=%s is no number", word, value);
 	}
-	if (strcmp(word, "proto") == 0)
-		return d->protocol = atoi(value);
+	if (strcmp(word, "proto") == 0) {
+		d->protocol = atoi(value);
+		return true;
+	}
 	if (strcmp(word, "flags") == 0)
 		return parse_tcp_flags(value, &d->flags) || fail(p, "flags=%s: SFRPAUEC", value);
 	if (strcmp(word, "frag") == 0)
