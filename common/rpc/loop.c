@@ -153,6 +153,7 @@ void rpc_loop_run(struct rpc_loop *loop, const struct rpc_loop_hooks *hooks)
 		if (!more && !events)
 			sleep_until_event(loop, hooks);
 	}
+	atomic_store(&loop->stopping, false);
 }
 
 void rpc_loop_drain(struct rpc_loop *loop, const bool *stop, int timeout_ms)

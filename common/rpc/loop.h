@@ -40,7 +40,7 @@ int rpc_loop_new(struct rpc_loop **out);
 void rpc_loop_free(struct rpc_loop *loop);
 struct grpc_completion_queue *rpc_loop_queue(struct rpc_loop *loop);
 
-/* Runs turns until rpc_loop_stop. */
+/* Runs turns until rpc_loop_stop (also one from before); may be called again afterwards. */
 void rpc_loop_run(struct rpc_loop *loop, const struct rpc_loop_hooks *hooks);
 /* Runs completions for at most timeout_ms, or until *stop; for shutting down and blocking calls. */
 void rpc_loop_drain(struct rpc_loop *loop, const bool *stop, int timeout_ms);
