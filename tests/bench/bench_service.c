@@ -347,10 +347,10 @@ struct report {
 	bool first;
 };
 
-static void put(struct report *r, const char *name, double value, const char *format)
+static void put(struct report *r, const char *name, double value, int decimals)
 {
 	char text[64];
-	snprintf(text, sizeof text, format, value);
+	snprintf(text, sizeof text, "%.*f", decimals, value);
 	printf("%-44s %14s\n", name, text);
 	fflush(stdout);
 	if (r->json)
@@ -371,9 +371,9 @@ static void put_latency(struct report *r, const char *name, struct attachment *a
 		return;
 	qsort(a->samples, a->n_samples, sizeof *a->samples, by_value);
 	snprintf(line, sizeof line, "%s_p50_us", name);
-	put(r, line, a->samples[a->n_samples / 2] / 1e3, "%.1f");
+	put(r, line, a->samples[a->n_samples / 2] / 1e3, 1);
 	snprintf(line, sizeof line, "%s_p99_us", name);
-	put(r, line, a->samples[(uint64_t)a->n_samples * 99 / 100] / 1e3, "%.1f");
+	put(r, line, a->samples[(uint64_t)a->n_samples * 99 / 100] / 1e3, 1);
 }
 
 /* One throughput: its rate, and the service's CPU time for an entry. */
@@ -395,9 +395,9 @@ static bool measure(struct driver *d, struct child *child, struct report *r, con
 		return false;
 	}
 	snprintf(line, sizeof line, "%s_per_s", name);
-	put(r, line, (double)d->main.answered / seconds, "%.0f");
+	put(r, line, (double)d->main.answered / seconds, 0);
 	snprintf(line, sizeof line, "%s_service_cpu_ns", name);
-	put(r, line, cpu * 1e9 / (double)d->main.answered, "%.0f");
+	put(r, line, cpu * 1e9 / (double)d->main.answered, 0);
 	return true;
 }
 
@@ -429,7 +429,7 @@ static bool bench(uint64_t flows, bool whole, int ms, struct report *r)
 	if (!measure(&d, &child, r, name, 0))
 		goto out;
 	snprintf(name, sizeof name, "%lluk_bytes_per_session", (unsigned long long)flows / 1000);
-	put(r, name, (double)(child_resident(&child) - before) / (double)flows, "%.1f");
+	put(r, name, (double)(child_resident(&child) - before) / (double)flows, 1);
 
 	snprintf(name, sizeof name, "%lluk_lookups_64", (unsigned long long)flows / 1000);
 	give(&d.main, WORK_LOOKUP, 64, WINDOW, 0, UINT64_MAX, 0);
