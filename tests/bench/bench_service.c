@@ -195,17 +195,31 @@ static void on_data(void *context, const uint8_t *data, size_t length)
 	a->inflight--;
 }
 
-static void on_closed(void *context, int status, const char *details)
+static void on_closed(struct attachment *a, struct rpc_stream **stream, int status,
+		      const char *details)
 {
-	struct attachment *a = context;
-	if (a->data || a->control) {
+	if (*stream) {
 		fprintf(stderr, "bench_service: stream ended: %d %s\n", status, details);
 		a->failed = true;
 	}
+	*stream = NULL;
 }
 
-static const struct rpc_stream_events control_events = {.message = on_control, .closed = on_closed};
-static const struct rpc_stream_events data_events = {.message = on_data, .closed = on_closed};
+static void on_control_closed(void *context, int status, const char *details)
+{
+	struct attachment *a = context;
+	on_closed(a, &a->control, status, details);
+}
+
+static void on_data_closed(void *context, int status, const char *details)
+{
+	struct attachment *a = context;
+	on_closed(a, &a->data, status, details);
+}
+
+static const struct rpc_stream_events control_events = {.message = on_control,
+							.closed = on_control_closed};
+static const struct rpc_stream_events data_events = {.message = on_data, .closed = on_data_closed};
 
 static bool attach(struct driver *d, struct attachment *a, uint64_t incarnation)
 {
@@ -253,7 +267,7 @@ static void send_batch(struct attachment *a, uint32_t n, struct monotime now)
 static void drive(struct attachment *a, struct monotime now)
 {
 	const uint8_t *data;
-	if (!a->data)
+	if (!a->data || !a->control)
 		return;
 	if (!monotime_before(now, a->next_beat)) {
 		const struct wire_heartbeat beat = {.sent_ms = (uint64_t)monotime_ms(now),
@@ -463,7 +477,7 @@ out:
 		struct rpc_stream *streams[] = {a->data, a->control};
 		a->data = a->control = NULL;
 		for (unsigned i = 0; i < 2; i++)
-			if (streams[i] && !a->failed)
+			if (streams[i])
 				rpc_stream_cancel(streams[i]);
 		free(a->samples);
 		if (a == &d.probe)
