@@ -22,7 +22,7 @@ int service_start(struct service *service, const char *yaml, const char *listen,
 		  uint64_t epoch, char *error, unsigned error_size)
 {
 	char text[16384];
-	int n = snprintf(text, sizeof text, "service:\n  listen: [\"%s\"]\n  admin: off\n", listen);
+	int n = snprintf(text, sizeof text, "service:\n  admin: off\n");
 	if (tls)
 		n += snprintf(
 		    text + n, sizeof text - (size_t)n,
@@ -34,6 +34,8 @@ int service_start(struct service *service, const char *yaml, const char *listen,
 	int err = config_parse("test", text, (unsigned)n, &service->config, error, error_size);
 	if (err)
 		return err;
+	/* Any free port: not for a configuration file, but for us. */
+	snprintf(service->config->listen[0], sizeof service->config->listen[0], "%s", listen);
 	err = journal_none_new(&service->journal);
 	if (!err)
 		err = table_new(service->config, service->journal, &service->random, epoch,
