@@ -17,7 +17,8 @@ enum {
 	WELCOME_MS = 2000,   /* from opening the control stream to the welcome */
 	EARLY_ATTEMPTS = 50, /* about half a second of them */
 	EARLY_MS = 10,
-	LATE_MS = 500, /* plus as much jitter */
+	STEADY_MS = 1000, /* attached as long as this: an outage starts anew */
+	LATE_MS = 500,	  /* plus as much jitter */
 };
 
 static struct rpc_channel *channel_of(struct table_client *client)
@@ -73,8 +74,13 @@ void link_fail(struct table_client *client, const char *why, bool advance)
 	link->advance = advance;
 	atomic_store(&client->ready, false);
 	if (attached) {
-		log_warning("service %s: %s", link_address(client), why);
-		cache_disconnected(client->cache, rpc_loop_now(client->loop));
+		struct monotime now = rpc_loop_now(client->loop);
+		log_at(link->shutting ? LOG_INFO : LOG_WARNING, "service %s: %s",
+		       link_address(client), why);
+		cache_disconnected(client->cache, now);
+		/* One that welcomes and drops us again and again is not hammered. */
+		if (monotime_sub_ms(now, link->attached) >= STEADY_MS)
+			link->failures = 0;
 	} else {
 		client->counters.connect_failures++;
 		log_info("service %s: %s", link_address(client), why);
@@ -173,7 +179,7 @@ static void welcome(struct table_client *client, const struct wire_welcome *welc
 	log_notice("attached to %s epoch=%llu dataplane=%u flush=%d", link_address(client),
 		   (unsigned long long)welcome->epoch, welcome->dataplane, welcome->flush);
 	link->state = LINK_ATTACHED;
-	link->failures = 0;
+	link->attached = rpc_loop_now(client->loop);
 	open_data(client);
 }
 
@@ -301,6 +307,7 @@ void link_shut(struct table_client *client)
 {
 	struct link *link = &client->link;
 	bool none = false;
+	link->shutting = true;
 	link_fail(client, "stopping", false);
 	for (int i = 0; i < 200 && (link->control || link->data); i++)
 		rpc_loop_drain(client->loop, &none, 10);

@@ -30,7 +30,8 @@ struct link {
 	unsigned address;					  /* index of the one in use */
 	unsigned failures;					  /* in a row, over all addresses */
 	struct rpc_stream *control, *data;			  /* NULL when closed */
-	struct monotime next_attempt, deadline;
+	struct monotime next_attempt, deadline, attached;
+	bool shutting;
 	bool advance; /* the next attempt goes to the next address */
 };
 

@@ -82,7 +82,8 @@ static void dataplane_start(struct dataplane *d, const char *first, const char *
 		snprintf(conf.credentials.certificate, 256, "%s/dataplane.pem", tls);
 		snprintf(conf.credentials.key, 256, "%s/dataplane.key", tls);
 	}
-	d->seed = (uint64_t)getpid();
+	static unsigned started;
+	d->seed = (uint64_t)getpid() + ++started; /* an incarnation of its own */
 	d->random = random_seeded(&d->seed);
 	d->sink.port.ops = &sink_ops;
 	pthread_mutex_init(&d->sink.lock, NULL);
@@ -262,7 +263,7 @@ Test(table_client, a_service_with_an_older_epoch_is_not_used)
 		     0);
 	usleep(500000);
 	struct table_client_counters c = counters(&dataplane);
-	cr_expect_geq(c.welcomes_refused, 1);
+	cr_expect_geq(c.connect_failures, 1);
 	cr_expect_not(table_client_ready(dataplane.client));
 }
 
