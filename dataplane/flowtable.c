@@ -223,15 +223,18 @@ static void slot_fill(struct nat_slot *slot, const struct nat_slot *content)
 /* Changes state, tcp_reported of a slot: one word, readers see the old or the new. */
 static void slot_mark(struct nat_slot *slot, uint8_t state, uint8_t tcp_reported)
 {
-	struct nat_slot changed = *slot;
-
-	changed.state = state;
-	changed.tcp_reported = tcp_reported;
-	_Static_assert(offsetof(struct nat_slot, address_delta) == 36, "word 5 starts at 40");
 	_Static_assert(offsetof(struct nat_slot, next_hop) == 40 &&
 			   offsetof(struct nat_slot, handle) == 48,
-		       "state and tcp_reported lie in word 5");
-	__atomic_store_n((uint64_t *)slot + 5, ((const uint64_t *)&changed)[5], __ATOMIC_RELEASE);
+		       "word 5: next_hop, state, egress, direction, tcp_reported, asked");
+	union {
+		uint64_t words[8];
+		struct nat_slot slot;
+	} changed;
+
+	changed.words[5] = ((const uint64_t *)slot)[5];
+	changed.slot.state = state;
+	changed.slot.tcp_reported = tcp_reported;
+	__atomic_store_n((uint64_t *)slot + 5, changed.words[5], __ATOMIC_RELEASE);
 }
 
 /* tag: of the slot's hash, 0 when it is empty. */

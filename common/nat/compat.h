@@ -74,6 +74,14 @@ NAT_INLINE void nat_put32(void *p, uint32_t value)
 #endif
 
 /*
+ * gcc says that the thread sanitizer does not model fences. Where we use them every access around is
+ * atomic, so there is no race for it to miss; the fence itself is still executed.
+ */
+#if defined(__SANITIZE_THREAD__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wtsan"
+#endif
+
+/*
  * Words that another thread may change. BPF has no acquire load before Linux 6.15: there it is a
  * volatile load and a compiler barrier, which is right on x86-64; on a weakly ordered machine the
  * BPF reader rests on the writer's grace period (membarrier) before a slot is used again.
