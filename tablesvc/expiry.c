@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Conditional expiry. The table does not see packets, so a timer that fires is a question to the
+ * holders: EXPIRE?. ACTIVE(age) sets the timer to what is left; when all have DROPPED the session
+ * ends, and is already clean. A holder that is lost can't be asked: the timer is armed once more in
+ * full, since it may have translated until the instant of its death; so live flows never end early.
+ */
+#include "tablesvc/table_internal.h"
+
+enum { RESET_ECHO_MS = 2000 }; /* retransmissions of the RST itself */
+
+static uint32_t due_of(const struct table *t, const struct session *s)
+{
+	return s->last + ticks_of_ms(session_timeout(t, s));
+}
+
+static void ask(struct table *t, uint32_t index, uint64_t bits)
+{
+	struct session *s = session_at(t, index);
+	struct wire_notice notice = {
+	    .tuple = session_tuple(t, index),
+	    .handle = session_handle(t, index),
+	    .idle_ms = session_timeout(t, s),
+	    .inbound_refreshes = t->config.inbound_refresh,
+	};
+	t->counters.expire_asked++;
+	s->flags |= SESSION_ASKED;
+	/* A reply that was lost is asked for again. */
+	timerwheel_arm(t->wheel, index, t->tick + ticks_of_ms(t->config.lease_ms));
+	directory_notice(t, bits, WIRE_EXPIRE, &notice);
+}
+
+static void expire(struct table *t, uint32_t index)
+{
+	t->counters.expired++;
+	session_end(t, index, NAT_REASON_NONE);
+}
+
+void expiry_fire(void *table, uint32_t index)
+{
+	struct table *t = table;
+	struct session *s = session_at(t, index);
+
+	if ((int32_t)(due_of(t, s) - t->tick) > 0) {
+		timerwheel_arm(t->wheel, index, due_of(t, s));
+		return;
+	}
+	uint64_t holders = s->holders & t->dirty;
+	uint64_t lost = holders & (t->lost | ~t->active);
+	if (lost && !(s->flags & SESSION_REARMED)) {
+		s->flags |= SESSION_REARMED;
+		timerwheel_arm(t->wheel, index, t->tick + ticks_of_ms(session_timeout(t, s)));
+		return;
+	}
+	if (holders & ~lost)
+		ask(t, index, holders & ~lost);
+	else
+		expire(t, index);
+}
+
+static void seen(struct table *t, uint32_t index, uint32_t age_ms)
+{
+	struct session *s = session_at(t, index);
+	uint32_t age = age_ms / TIMERWHEEL_TICK_MS; /* rounded to the later instant */
+	uint32_t last = t->tick > age ? t->tick - age : 0;
+	if ((int32_t)(last - s->last) > 0) {
+		s->last = last;
+		s->flags &= (uint8_t)~SESSION_REARMED;
+	}
+}
+
+void expiry_active(struct table *t, uint32_t index, uint32_t age_ms)
+{
+	struct session *s = session_at(t, index);
+	if (s->state != SESSION_LIVE)
+		return;
+	uint32_t before = s->last;
+	seen(t, index, age_ms);
+	/* RFC 7857 section 2.2: packets well after the RST mean that it ended nothing. */
+	if (s->tcp == TCP_RESET && (s->flags & SESSION_SYN_OUT) && (s->flags & SESSION_SYN_IN) &&
+	    (int32_t)(s->last - before) > (int32_t)ticks_of_ms(RESET_ECHO_MS))
+		s->tcp = TCP_ESTABLISHED;
+	if (s->flags & SESSION_ASKED) {
+		s->flags &= (uint8_t)~SESSION_ASKED;
+		uint32_t due = due_of(t, s);
+		if ((int32_t)(due - t->tick) <= 0)
+			due = t->tick + 1;
+		timerwheel_arm(t->wheel, index, due);
+	}
+}
+
+void expiry_dropped(struct table *t, uint32_t index, uint64_t bit)
+{
+	struct session *s = session_at(t, index);
+	if (s->state == SESSION_LIVE) {
+		s->holders &= ~bit;
+		if ((s->flags & SESSION_ASKED) && (s->holders & t->dirty) == 0 &&
+		    (int32_t)(due_of(t, s) - t->tick) <= 0)
+			expire(t, index);
+		return;
+	}
+	session_clean(t, index, bit);
+}
+
+void expiry_released(struct table *t, uint32_t index, uint64_t bit, uint32_t age_ms)
+{
+	t->counters.released++;
+	if (session_at(t, index)->state == SESSION_LIVE) {
+		seen(t, index, age_ms);
+		session_at(t, index)->holders &= ~bit;
+		return; /* the timer finds it without holders */
+	}
+	session_clean(t, index, bit);
+}

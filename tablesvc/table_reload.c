@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A new configuration while sessions live. What stays possible stays; what a removed address,
+ * static mapping or redirect made is ended the ordinary way: invalidated, and fenced.
+ */
+#include "tablesvc/table_internal.h"
+
+#include <string.h>
+
+static bool pools_differ(const struct config *a, const struct config *b)
+{
+	if (a->n_pools != b->n_pools)
+		return true;
+	for (unsigned i = 0; i < a->n_pools; i++) {
+		const struct config_pool *p = &a->pools[i], *q = &b->pools[i];
+		if (p->n_prefixes != q->n_prefixes ||
+		    memcmp(p->prefixes, q->prefixes, p->n_prefixes * sizeof *p->prefixes))
+			return true;
+	}
+	return false;
+}
+
+static bool redirects_differ(const struct config *a, const struct config *b)
+{
+	return a->n_redirects != b->n_redirects ||
+	       (a->n_redirects &&
+		memcmp(a->redirects, b->redirects, a->n_redirects * sizeof *a->redirects));
+}
+
+/* Redirected sessions name their rule by number. */
+static void end_redirected(struct table *t)
+{
+	for (uint32_t i = 1; i < t->sessions.fresh; i++)
+		if (session_at(t, i)->state == SESSION_LIVE && session_at(t, i)->redirect)
+			session_end(t, i, NAT_REASON_POLICY);
+}
+
+static void end_retired(struct table *t)
+{
+	for (uint32_t i = 1; i < t->mappings.fresh; i++) {
+		struct mapping *m = mapping_at(t, i);
+		if (m->used && !(m->flags & MAPPING_STATIC) && portpool_retired(t->pools, m->place))
+			mapping_retire(t, i);
+	}
+}
+
+static bool has_static(const struct config *config, const struct config_static *mapping)
+{
+	for (unsigned i = 0; i < config->n_statics; i++)
+		if (memcmp(&config->statics[i], mapping, sizeof *mapping) == 0)
+			return true;
+	return false;
+}
+
+static void reload_statics(struct table *t)
+{
+	for (uint32_t i = 0; i < t->n_statics; i++) {
+		struct static_entry *e = &t->statics[i];
+		bool gone = portpool_place(t->pools, e->mapping.protocol, &e->mapping.external) ==
+			    PORTPOOL_NONE;
+		if (e->used && (gone || (e->from_config && !has_static(&t->config, &e->mapping))))
+			statics_remove(t, e);
+	}
+	for (unsigned i = 0; i < t->config.n_statics; i++)
+		statics_add(t, &t->config.statics[i], true, NULL); /* ERR_EXISTS: it is there */
+}
+
+int table_reload(struct table *t, const struct config *config, struct monotime now, char *error,
+		 unsigned error_size)
+{
+	struct config fresh, old = t->config;
+	bool redirects = redirects_differ(&old, config), pools = pools_differ(&old, config);
+
+	table_set_now(t, now);
+	int err = settings_copy(&fresh, config);
+	if (err)
+		return err;
+	/* Memory and promises that were made at the start stay. */
+	fresh.capacity = old.capacity;
+	fresh.lease_ms = old.lease_ms;
+	fresh.heartbeat_ms = old.heartbeat_ms;
+	fresh.grace_ms = old.grace_ms;
+	fresh.margin_ms = old.margin_ms;
+	fresh.batch_max = old.batch_max;
+	fresh.inflight_max = old.inflight_max;
+	err = portpool_reload(t->pools, &fresh, error, error_size);
+	if (err) {
+		settings_free(&fresh);
+		return err;
+	}
+	if (redirects)
+		end_redirected(t); /* by the old rules: their tuples are needed */
+	t->config = fresh;
+	settings_free(&old);
+	for (unsigned i = 0; i <= NAT_REALM_MAX; i++)
+		t->realm_index[i] = -1;
+	for (unsigned i = 0; i < t->config.n_realms; i++)
+		t->realm_index[t->config.realms[i].id] = (int)i;
+	if (pools)
+		end_retired(t);
+	reload_statics(t);
+	return 0;
+}
