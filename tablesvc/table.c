@@ -164,7 +164,7 @@ void table_free(struct table *t)
 
 /* ---- a batch ---- */
 
-static bool acceptable(const struct table *t, const struct wire_request *r)
+static bool acceptable(const struct wire_request *r)
 {
 	if (r->op == WIRE_RESOLVE_OUT)
 		return r->tuple.realm != NAT_REALM_OUTSIDE;
@@ -215,7 +215,7 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 		return 0;
 	}
 	for (uint32_t i = 0; i < batch->n; i++) {
-		if (!acceptable(t, &batch->entries[i])) {
+		if (!acceptable(&batch->entries[i])) {
 			t->counters.bad_batches++;
 			return ERR_INVALID;
 		}
