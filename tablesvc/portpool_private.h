@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The port pool's own structures: portpool.c takes ports, portpool_reload.c takes configurations.
+ */
+#ifndef TABLESVC_PORTPOOL_PRIVATE_H
+#define TABLESVC_PORTPOOL_PRIVATE_H
+
+#include "tablesvc/portpool.h"
+
+enum {
+	PORT_PROTOCOLS = 3, /* ICMP, TCP, UDP */
+	ADDRESSES_MAX = 65536,
+	BLOCK_BITS = 10, /* of a block's number in its address: 64 Ki ports, 64 at least a block */
+	BLOCKS_PER_ADDRESS = 1 << BLOCK_BITS,
+	PORTS_PER_ADDRESS = 1 << 16,
+	POOL_RETIRED = 0xffff,
+};
+
+enum block_state {
+	BLOCK_FREE,	/* zero, for fresh memory; its bit in free_blocks is set */
+	BLOCK_GRANTED,	/* in its share's list, fullest first */
+	BLOCK_DETACHED, /* granted, but its address left the share's pool: in no list */
+	BLOCK_RESTING,	/* in the resting queue until the hold-down is over */
+};
+
+/* Blocks are numbered address << BLOCK_BITS | number; a link is that + 1, 0 = none. */
+struct port_block {
+	uint32_t next, prev;		  /* GRANTED: in the share's list. RESTING: in the queue */
+	uint32_t owner;			  /* id of the share; RESTING: of the last one */
+	uint32_t rests_until;		  /* tick */
+	uint16_t used[PORT_PROTOCOLS][2]; /* by parity; reserved ones too, in any state */
+	union {
+		uint16_t dynamic; /* GRANTED, DETACHED: ports allocated, never 0 */
+		uint16_t same;	  /* RESTING: number + 1 of the one its owner gave back before */
+	};
+	uint8_t state; /* enum block_state */
+	uint8_t zero;
+};
+_Static_assert(sizeof(struct port_block) == 32, "does not straddle a cache line");
+
+struct port_address {
+	uint32_t address; /* host order */
+	uint16_t pool;	  /* POOL_RETIRED: nothing is allocated */
+	uint16_t port_first;
+	uint16_t n_blocks;
+	uint8_t shift; /* a block has 1 << shift ports */
+	uint8_t
+	    block_pages; /* of struct port_block that were touched: only for the count of bytes */
+	uint16_t n_free, n_resting, n_granted; /* blocks; granted: detached ones too */
+	uint16_t zero;
+	uint32_t n_used; /* ports, reserved ones too */
+	uint32_t open;	 /* place in its pool's list of addresses with a free block + 1; 0 = none */
+	uint64_t pages[PORT_PROTOCOLS]; /* of owners that were touched */
+	uint64_t zero2;
+};
+_Static_assert(sizeof(struct port_address) == 64, "one cache line");
+
+struct port_pool {
+	char name[CONFIG_NAME_MAX];
+	bool parity;
+	uint32_t *open; /* indices of addresses that have a free block, in no order */
+	uint32_t n_open;
+	struct portpool_stats stats;
+};
+
+/*
+ * Everything that an address has lies in arrays that are reserved for all its ports and touched by
+ * use: place & 0xffffffff indexes owners, the same >> 6 the bitmaps' words.
+ */
+struct portpool {
+	struct random_source random;
+	uint32_t *owners[PORT_PROTOCOLS];
+	uint64_t *used[PORT_PROTOCOLS];
+	struct port_block *blocks;
+	uint64_t (*free_blocks)[BLOCKS_PER_ADDRESS / 64];
+	struct port_address *addresses;
+	uint32_t n_addresses; /* indices in use, retired ones too */
+	uint32_t
+	    capacity[3 + 2 * PORT_PROTOCOLS]; /* addresses that each of these arrays has room for */
+	uint32_t *hash; /* address index + 1, open addressing; retired ones too */
+	unsigned hash_bits;
+	struct port_pool pools[CONFIG_POOLS_MAX];
+	unsigned n_pools;
+	uint32_t *open_lists; /* the memory of all pools' lists */
+	uint32_t n_open_lists;
+	uint32_t resting_head, resting_tail;
+	uint64_t touched; /* bytes */
+};
+
+/* The index of an address (host order), retired ones too; -1 = none. */
+int64_t portpool_find(const struct portpool *pools, uint32_t address);
+
+static inline struct port_address *address_of_block(struct portpool *pools, uint32_t block)
+{
+	return &pools->addresses[block >> BLOCK_BITS];
+}
+
+/* ---- portpool_block.c ---- */
+
+/* Puts the address on its pool's list of those with free blocks, or takes it off. */
+void portpool_set_open(struct portpool *pools, uint32_t index);
+void portpool_set_free(struct portpool *pools, uint32_t block, bool is_free);
+/* The block's last dynamic port was released: it rests, or is free at once. */
+void portpool_rest(struct portpool *pools, struct portpool_share *share, uint32_t block,
+		   uint32_t hold_down_ms, struct monotime now);
+/* Takes a resting block out of the queue; its state is the caller's. */
+void portpool_unrest(struct portpool *pools, uint32_t block);
+/* Frees what has rested long enough, in the order of giving back, max at most. False = none. */
+bool portpool_mature(struct portpool *pools, struct monotime now, unsigned max);
+/* Whether the block has a port that is not used: a free block may be full of static ones. */
+bool portpool_has_room(const struct portpool *pools, uint32_t block, unsigned protocol);
+/* A block of this address that the share may have, or of a random address; block + 1, 0 = none. */
+uint32_t portpool_find_block(struct portpool *pools, struct portpool_share *share, uint32_t index,
+			     unsigned protocol, struct monotime now);
+uint32_t portpool_find_first_block(struct portpool *pools, unsigned pool, unsigned protocol,
+				   struct monotime now);
+
+#endif

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From one configuration to the next. An address keeps its index for as long as one of its ports is
+ * used, whatever the configuration says about it, because places name it. So a reload first plans
+ * which index every wanted address gets and takes all memory; only then it changes something.
+ */
+#include "tablesvc/portpool_private.h"
+
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "common/base/err.h"
+
+#define NO_INDEX UINT32_MAX
+
+struct wanted {
+	uint32_t address; /* host order */
+	uint32_t index;
+	uint16_t pool;
+	bool is_new; /* the index is fresh, or belonged to another address or layout */
+};
+
+struct plan {
+	const struct config *config;
+	struct wanted *wanted; /* every address of the configuration */
+	uint32_t n;
+	bool *taken;	      /* by index: wanted */
+	uint32_t n_addresses; /* indices afterwards */
+	uint32_t *hash;
+	unsigned hash_bits;
+	uint32_t *open_lists;
+	char *error;
+	unsigned error_size;
+};
+
+__attribute__((format(printf, 3, 4))) static int refuse(struct plan *plan, int err,
+							const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	if (plan->error_size)
+		vsnprintf(plan->error, plan->error_size, format, arguments);
+	va_end(arguments);
+	return err;
+}
+
+/* ---- memory ---- */
+
+/* Reserves or enlarges one array; what is there stays, what is new is zero and not touched. */
+static int enlarge(void *at, size_t size, uint32_t *capacity, uint32_t n)
+{
+	void **memory = at, *grown;
+
+	if (n <= *capacity)
+		return 0;
+	if (*capacity == 0)
+		grown = mmap(NULL, size * n, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	else
+		grown = mremap(*memory, size * *capacity, size * n, MREMAP_MAYMOVE);
+	if (grown == MAP_FAILED)
+		return ERR_NOMEM;
+	*memory = grown;
+	*capacity = n;
+	return 0;
+}
+
+struct array {
+	void *at;
+	size_t size; /* of one address */
+};
+
+enum { ARRAYS = 3 + 2 * PORT_PROTOCOLS };
+
+static void list_arrays(struct portpool *pools, struct array arrays[ARRAYS])
+{
+	unsigned n = 0;
+
+	arrays[n++] = (struct array){&pools->addresses, sizeof pools->addresses[0]};
+	arrays[n++] = (struct array){&pools->free_blocks, sizeof pools->free_blocks[0]};
+	arrays[n++] = (struct array){&pools->blocks, sizeof pools->blocks[0] << BLOCK_BITS};
+	for (unsigned i = 0; i < PORT_PROTOCOLS; i++) {
+		arrays[n++] = (struct array){&pools->owners[i],
+					     sizeof pools->owners[i][0] * PORTS_PER_ADDRESS};
+		arrays[n++] = (struct array){&pools->used[i], PORTS_PER_ADDRESS / 8};
+	}
+	_Static_assert(ARRAYS == sizeof pools->capacity / sizeof pools->capacity[0], "all of them");
+}
+
+static int enlarge_all(struct portpool *pools, uint32_t n)
+{
+	struct array arrays[ARRAYS];
+
+	list_arrays(pools, arrays);
+	for (unsigned i = 0; i < ARRAYS; i++) {
+		if (enlarge(arrays[i].at, arrays[i].size, &pools->capacity[i], n))
+			return ERR_NOMEM;
+	}
+	return 0;
+}
+
+/* ---- planning: changes nothing ---- */
+
+static unsigned layout_shift(const struct config_pool *pool)
+{
+	return (unsigned)__builtin_ctz(pool->block_size);
+}
+
+static unsigned layout_blocks(const struct config_pool *pool)
+{
+	return (pool->port_last + 1u - pool->port_first) >> layout_shift(pool);
+}
+
+static int plan_pools(struct plan *plan)
+{
+	uint64_t n = 0;
+
+	if (plan->config->n_pools > CONFIG_POOLS_MAX)
+		return refuse(plan, ERR_TOO_BIG, "%u pools; allowed: %d", plan->config->n_pools,
+			      CONFIG_POOLS_MAX);
+	for (unsigned i = 0; i < plan->config->n_pools; i++) {
+		const struct config_pool *pool = &plan->config->pools[i];
+		unsigned size = pool->block_size;
+		/* What config_check made sure of; without it the arithmetic here would be wrong. */
+		if (size < 64 || size > 4096 || (size & (size - 1)) || pool->port_first < size ||
+		    pool->port_first % size || (pool->port_last + 1u) % size ||
+		    pool->port_last < pool->port_first)
+			return refuse(plan, ERR_INVALID,
+				      "ports %u-%u of pool \"%s\" do not divide into blocks of %u",
+				      pool->port_first, pool->port_last, pool->name, size);
+		for (unsigned j = 0; j < pool->n_prefixes; j++)
+			n += UINT64_C(1) << (32 - pool->prefixes[j].length);
+	}
+	if (n > ADDRESSES_MAX)
+		return refuse(plan, ERR_TOO_BIG, "the pools have %llu addresses; allowed: %d",
+			      (unsigned long long)n, ADDRESSES_MAX);
+	plan->n = (uint32_t)n;
+	return 0;
+}
+
+static void list_wanted(struct plan *plan)
+{
+	struct wanted *w = plan->wanted;
+
+	for (unsigned i = 0; i < plan->config->n_pools; i++) {
+		const struct config_pool *pool = &plan->config->pools[i];
+		for (unsigned j = 0; j < pool->n_prefixes; j++) {
+			uint32_t first = ntohl(pool->prefixes[j].address);
+			uint64_t n = UINT64_C(1) << (32 - pool->prefixes[j].length);
+			for (uint64_t k = 0; k < n; k++)
+				*w++ = (struct wanted){.address = first + (uint32_t)k,
+						       .index = NO_INDEX,
+						       .pool = (uint16_t)i};
+		}
+	}
+}
+
+/* Finds the indices of addresses that are there already. */
+static int plan_known(const struct portpool *pools, struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->n; i++) {
+		struct wanted *w = &plan->wanted[i];
+		const struct config_pool *pool = &plan->config->pools[w->pool];
+		int64_t index = portpool_find(pools, w->address);
+		if (index < 0)
+			continue;
+		const struct port_address *address = &pools->addresses[index];
+		bool retired = address->pool == POOL_RETIRED;
+		w->index = (uint32_t)index;
+		plan->taken[index] = true;
+		if (address->port_first == pool->port_first &&
+		    address->shift == layout_shift(pool) &&
+		    address->n_blocks == layout_blocks(pool))
+			continue;
+		w->is_new = retired && address->n_used == 0;
+		if (w->is_new)
+			continue;
+		char text[INET_ADDRSTRLEN];
+		nat_be32 number = htonl(w->address);
+		inet_ntop(AF_INET, &number, text, sizeof text);
+		return refuse(plan, ERR_INVALID,
+			      "pool \"%s\": ports or block_size of %s %s; allowed: the same as "
+			      "before, or remove the address, wait until its last session ended, "
+			      "and add it again",
+			      pool->name, text,
+			      retired ? "differ from those that its last sessions still use"
+				      : "cannot change while the service runs");
+	}
+	return 0;
+}
+
+/* Gives the others an index: of a retired address that nothing names any more, or a fresh one. */
+static int plan_new(const struct portpool *pools, struct plan *plan)
+{
+	uint32_t unused = 0;
+
+	plan->n_addresses = pools->n_addresses;
+	for (uint32_t i = 0; i < plan->n; i++) {
+		struct wanted *w = &plan->wanted[i];
+		if (w->index != NO_INDEX)
+			continue;
+		while (unused < pools->n_addresses &&
+		       (plan->taken[unused] || pools->addresses[unused].n_used))
+			unused++;
+		w->is_new = true;
+		w->index = unused < pools->n_addresses ? unused++ : plan->n_addresses++;
+		if (plan->n_addresses > ADDRESSES_MAX)
+			return refuse(plan, ERR_TOO_BIG,
+				      "the pools' addresses and removed ones that are still used "
+				      "are more than %d",
+				      ADDRESSES_MAX);
+		plan->taken[w->index] = true;
+	}
+	return 0;
+}
+
+static void plan_free(struct plan *plan)
+{
+	free(plan->wanted);
+	free(plan->taken);
+	free(plan->hash);
+	free(plan->open_lists);
+}
+
+static int plan_make(struct portpool *pools, struct plan *plan)
+{
+	int err = plan_pools(plan);
+
+	if (err)
+		return err;
+	plan->wanted = calloc(plan->n + 1, sizeof plan->wanted[0]);
+	plan->open_lists = calloc(plan->n + 1, sizeof plan->open_lists[0]);
+	plan->taken = calloc(pools->n_addresses + plan->n + 1, sizeof plan->taken[0]);
+	if (!plan->wanted || !plan->taken || !plan->open_lists)
+		goto no_memory;
+	list_wanted(plan);
+	if ((err = plan_known(pools, plan)) || (err = plan_new(pools, plan)))
+		return err;
+	for (plan->hash_bits = 4; 1u << plan->hash_bits < 2 * plan->n_addresses; plan->hash_bits++)
+		;
+	plan->hash = calloc(1u << plan->hash_bits, sizeof plan->hash[0]);
+	if (plan->hash && !enlarge_all(pools, plan->n_addresses))
+		return 0;
+no_memory:
+	return refuse(plan, ERR_NOMEM, "not enough memory for %u addresses", plan->n);
+}
+
+/* ---- carrying it out: cannot fail ---- */
+
+static void address_init(struct portpool *pools, const struct wanted *wanted,
+			 const struct config_pool *pool)
+{
+	struct port_address *address = &pools->addresses[wanted->index];
+	uint32_t first_block = wanted->index << BLOCK_BITS;
+
+	/* The index's last address has no used port, so its blocks are free or rest. */
+	for (uint32_t i = 0; i < address->n_blocks; i++) {
+		if (pools->blocks[first_block + i].state == BLOCK_RESTING)
+			portpool_unrest(pools, first_block + i);
+		pools->blocks[first_block + i] = (struct port_block){0};
+	}
+	address->address = wanted->address;
+	address->port_first = pool->port_first;
+	address->shift = (uint8_t)layout_shift(pool);
+	address->n_blocks = address->n_free = (uint16_t)layout_blocks(pool);
+	address->n_resting = address->n_granted = 0;
+	for (unsigned i = 0; i < BLOCKS_PER_ADDRESS / 64; i++) {
+		unsigned left = address->n_blocks > i * 64 ? address->n_blocks - i * 64 : 0;
+		pools->free_blocks[wanted->index][i] =
+		    left >= 64 ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+	}
+}
+
+static void fill_hash(struct portpool *pools)
+{
+	uint32_t mask = (UINT32_C(1) << pools->hash_bits) - 1;
+
+	for (uint32_t index = 0; index < pools->n_addresses; index++) {
+		uint32_t i =
+		    pools->addresses[index].address * 0x9e3779b1u >> (32 - pools->hash_bits);
+		while (pools->hash[i])
+			i = (i + 1) & mask;
+		pools->hash[i] = index + 1;
+	}
+}
+
+/* The pools' settings, and all that is counted per pool, anew; refusals go on counting by name. */
+static void fill_pools(struct portpool *pools, const struct plan *plan)
+{
+	struct port_pool old[CONFIG_POOLS_MAX];
+	uint32_t *open = pools->open_lists;
+
+	memcpy(old, pools->pools, sizeof old);
+	memset(pools->pools, 0, sizeof pools->pools);
+	for (unsigned i = 0; i < plan->config->n_pools; i++) {
+		const struct config_pool *from = &plan->config->pools[i];
+		struct port_pool *pool = &pools->pools[i];
+		memcpy(pool->name, from->name, sizeof pool->name);
+		pool->parity = from->parity;
+		pool->open = open;
+		for (unsigned j = 0; j < from->n_prefixes; j++)
+			open += UINT64_C(1) << (32 - from->prefixes[j].length);
+		for (unsigned j = 0; j < pools->n_pools; j++) {
+			if (strcmp(old[j].name, pool->name) == 0)
+				pool->stats.exhausted = old[j].stats.exhausted;
+		}
+	}
+	pools->n_pools = plan->config->n_pools;
+	for (uint32_t i = 0; i < plan->n; i++) {
+		struct port_address *address = &pools->addresses[plan->wanted[i].index];
+		struct portpool_stats *stats = &pools->pools[plan->wanted[i].pool].stats;
+		address->pool = plan->wanted[i].pool;
+		stats->addresses++;
+		stats->blocks += address->n_blocks;
+		stats->blocks_used += address->n_granted;
+		stats->blocks_resting += address->n_resting;
+		stats->ports_used += address->n_used;
+		portpool_set_open(pools, plan->wanted[i].index);
+	}
+}
+
+static void carry_out(struct portpool *pools, struct plan *plan)
+{
+	/* Retired for now, all of them: nothing below counts in a pool of the old configuration. */
+	for (uint32_t i = 0; i < pools->n_addresses; i++) {
+		pools->addresses[i].pool = POOL_RETIRED;
+		pools->addresses[i].open = 0;
+	}
+	for (uint32_t i = pools->n_addresses; i < plan->n_addresses; i++)
+		pools->addresses[i].pool = POOL_RETIRED;
+	pools->n_addresses = plan->n_addresses;
+	for (uint32_t i = 0; i < plan->n; i++) {
+		if (plan->wanted[i].is_new)
+			address_init(pools, &plan->wanted[i],
+				     &plan->config->pools[plan->wanted[i].pool]);
+	}
+	free(pools->hash);
+	pools->hash = plan->hash;
+	pools->hash_bits = plan->hash_bits;
+	free(pools->open_lists);
+	pools->open_lists = plan->open_lists;
+	pools->n_open_lists = plan->n;
+	plan->hash = plan->open_lists = NULL;
+	fill_hash(pools);
+	fill_pools(pools, plan);
+}
+
+int portpool_reload(struct portpool *pools, const struct config *config, char *error,
+		    unsigned error_size)
+{
+	struct plan plan = {.config = config, .error = error, .error_size = error_size};
+	int err = plan_make(pools, &plan);
+
+	if (!err)
+		carry_out(pools, &plan);
+	plan_free(&plan);
+	return err;
+}
+
+int portpool_new(const struct config *config, struct random_source *random, struct portpool **out)
+{
+	struct portpool *pools = calloc(1, sizeof *pools);
+	int err = ERR_NOMEM;
+
+	if (!pools)
+		return ERR_NOMEM;
+	pools->random = *random;
+	pools->hash_bits = 4;
+	pools->hash = calloc(1u << pools->hash_bits, sizeof pools->hash[0]);
+	if (!pools->hash || (err = portpool_reload(pools, config, NULL, 0))) {
+		portpool_free(pools);
+		return err;
+	}
+	*out = pools;
+	return 0;
+}
+
+void portpool_free(struct portpool *pools)
+{
+	struct array arrays[ARRAYS];
+
+	if (!pools)
+		return;
+	list_arrays(pools, arrays);
+	for (unsigned i = 0; i < ARRAYS; i++) {
+		if (pools->capacity[i])
+			munmap(*(void **)arrays[i].at, arrays[i].size * pools->capacity[i]);
+	}
+	free(pools->open_lists);
+	free(pools->hash);
+	free(pools);
+}
+
+uint64_t portpool_memory(const struct portpool *pools)
+{
+	return sizeof *pools + (sizeof pools->hash[0] << pools->hash_bits) +
+	       sizeof pools->open_lists[0] * pools->n_open_lists +
+	       (sizeof pools->addresses[0] + sizeof pools->free_blocks[0]) * pools->n_addresses +
+	       pools->touched;
+}
