@@ -51,12 +51,11 @@ enum engine_ttl { ENGINE_TTL_DECREMENT, ENGINE_TTL_RESTORE };
 struct engine_owner {
 	void *context;
 	/*
-	 * Not in the flow table: ask the service (op RESOLVE_OUT, RESOLVE_IN, or PEEK with the
-	 * tuple of the packet that an ICMP error quotes, exactly as it stands in the quote, its
-	 * realm the one that the error came from; the answer's rewrite is what that quoted packet
-	 * was before translation, egress the realm of its sender) and park a copy of the packet.
-	 * Later the owner calls engine_translate with the copy. 0 or a nat_reason why it was not
-	 * parked.
+	 * Not in the flow table: ask the service and park a copy of the packet; later the owner
+	 * calls engine_translate with the copy. op: RESOLVE_OUT, RESOLVE_IN, or PEEK, for an ICMP
+	 * error: then tuple is that of a packet that would travel like the error, the reverse of
+	 * the packet that it quotes (the tuple of the quoted packet's answer). 0, or a nat_reason
+	 * why it was not parked.
 	 */
 	unsigned (*ask)(void *context, unsigned op, const struct nat_tuple *tuple,
 			uint8_t tcp_flags, const struct engine_packet *packet,

@@ -99,30 +99,6 @@ static void ask(struct engine *engine, struct engine_packet *packet, unsigned op
 		owner_drop(engine, packet, reason);
 }
 
-/* The same in the other direction: what travels like an error <-> what the error quotes. */
-static struct nat_tuple turn_tuple(const struct nat_tuple *t)
-{
-	return (struct nat_tuple){
-	    .source = t->destination,
-	    .destination = t->source,
-	    .source_port = t->destination_port,
-	    .destination_port = t->source_port,
-	    .protocol = t->protocol,
-	    .realm = t->realm,
-	};
-}
-
-static struct nat_rewrite turn_rewrite(const struct nat_rewrite *r)
-{
-	return (struct nat_rewrite){
-	    .source = r->destination,
-	    .destination = r->source,
-	    .source_port = r->destination_port,
-	    .destination_port = r->source_port,
-	    .egress = r->egress,
-	};
-}
-
 /* Looks tuple up for the packet; what the flow table does not know, the service is asked. */
 static void resolve(struct engine *engine, struct engine_packet *packet,
 		    const struct nat_packet *parsed, const struct nat_tuple *tuple,
@@ -173,8 +149,7 @@ static void slow_error(struct engine *engine, struct engine_packet *packet,
 		forward(engine, packet, parsed, &slot, now);
 		return;
 	}
-	struct nat_tuple quoted = turn_tuple(&parsed->tuple);
-	ask(engine, packet, WIRE_PEEK, &quoted, 0, now);
+	ask(engine, packet, WIRE_PEEK, &parsed->tuple, 0, now);
 }
 
 static void slow_fragment(struct engine *engine, struct engine_packet *packet,
@@ -273,11 +248,8 @@ void engine_translate(struct engine *engine, struct engine_packet *packet,
 	}
 	switch (answer->verdict) {
 	case NAT_TRANSLATE: {
-		struct nat_rewrite rewrite = parsed.kind == NAT_KIND_ERROR
-						 ? turn_rewrite(&answer->rewrite)
-						 : answer->rewrite;
 		struct nat_slot slot;
-		nat_slot_set(&slot, &parsed.tuple, &rewrite);
+		nat_slot_set(&slot, &parsed.tuple, &answer->rewrite);
 		forward(engine, packet, &parsed, &slot, now);
 		return;
 	}

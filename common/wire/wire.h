@@ -48,7 +48,7 @@ enum {
 enum wire_op {
 	WIRE_RESOLVE_OUT = 1, /* packet from an inside realm: find or create */
 	WIRE_RESOLVE_IN = 2,  /* packet from the outside: find, or create where a filter allows */
-	WIRE_PEEK = 3,        /* translate a quoted tuple; never creates, holds or refreshes */
+	WIRE_PEEK = 3,        /* translate an ICMP error: never creates, holds or refreshes */
 	WIRE_FRAGMENT = 4,    /* reserved: shared fragments */
 	WIRE_FLAGS = 5,       /* TCP flags newly seen: tuple, handle, tcp_flags, direction */
 	WIRE_RELEASE = 6,     /* the cache evicted the session, last seen age_ms ago */
@@ -83,7 +83,8 @@ struct wire_batch {
 /*
  * The answer to one question. TRANSLATE installs a pair of flow entries: the tuple with "rewrite",
  * and its reverse (nat_reverse_tuple, nat_reverse_rewrite) - except to a PEEK, which installs
- * nothing and answers with direction and rewrite of the quoted tuple itself.
+ * nothing: its tuple is that of a packet that travels like the ICMP error (the reverse of what the
+ * error quotes), and both the error and its quote are rewritten from the answer.
  */
 struct wire_answer {
 	struct nat_rewrite rewrite;

@@ -157,28 +157,13 @@ static unsigned on_ask(void *context, unsigned op, const struct nat_tuple *tuple
 	if (f.settings & SET_REJECT) {
 		answer.verdict = NAT_REJECT;
 		answer.reason = NAT_REASON_PORTS_EXHAUSTED;
-	} else if (op == WIRE_PEEK) {
-		answer.rewrite = (struct nat_rewrite){.source = inet_addr("10.0.0.9"),
-						      .destination = tuple->destination,
-						      .source_port = 7,
-						      .destination_port = tuple->destination_port,
-						      .egress = NAT_REALM_INSIDE};
-		if (tuple->realm != NAT_REALM_OUTSIDE) { /* quotes what came from outside */
-			answer.rewrite.source = tuple->source;
-			answer.rewrite.destination = inet_addr("192.0.2.9");
-			answer.rewrite.egress = NAT_REALM_OUTSIDE;
-		}
-		/* what travels like the error gets these */
-		f.rewrite[f.n_flows] = (struct nat_rewrite){.source = answer.rewrite.destination,
-							    .destination = answer.rewrite.source,
-							    .egress = answer.rewrite.egress};
 	} else {
 		answer.rewrite = (struct nat_rewrite){.source = inet_addr("192.0.2.9"),
 						      .destination = tuple->destination,
 						      .source_port = 7,
 						      .destination_port = tuple->destination_port,
 						      .egress = NAT_REALM_OUTSIDE};
-		if (op == WIRE_RESOLVE_IN) {
+		if (tuple->realm == NAT_REALM_OUTSIDE) {
 			answer.rewrite.source = tuple->source;
 			answer.rewrite.destination = inet_addr("10.0.0.9");
 			answer.rewrite.source_port = tuple->source_port;

@@ -78,7 +78,8 @@ static void write_capture(const char *path, int link, const uint8_t *header, uns
 	cr_assert_not_null(out);
 	for (unsigned i = 0; i < n; i++) {
 		cr_assert(packet_build(texts[i], packet, error, sizeof error), "%s", error);
-		memcpy(frame, header, header_length);
+		if (header_length > 0)
+			memcpy(frame, header, header_length);
 		memcpy(frame + header_length, packet->bytes, packet->length);
 		struct pcap_pkthdr h = {.caplen = header_length + packet->length,
 					.len = header_length + packet->length};
