@@ -238,8 +238,12 @@ static bool attach(struct driver *d, struct attachment *a, uint64_t incarnation)
 	rpc_stream_flush(a->control);
 	for (int i = 0; i < 300 && !a->welcomed && !a->failed; i++)
 		rpc_loop_drain(d->loop, &never, 10);
-	return a->welcomed && rpc_stream_open(d->channel, "/conat.v1.NatTable/Attach", 256, true, 0,
-					      &data_events, a, &a->data) == 0;
+	if (!a->welcomed || rpc_stream_open(d->channel, "/conat.v1.NatTable/Attach", 256, true, 0,
+					    &data_events, a, &a->data) != 0)
+		return false;
+	const struct wire_batch naming = {0};
+	length = wire_encode_batch(d->codec, &naming, a->incarnation, &data);
+	return rpc_stream_send(a->data, data, length);
 }
 
 static void send_batch(struct attachment *a, uint32_t n, struct monotime now)
@@ -258,8 +262,7 @@ static void send_batch(struct attachment *a, uint32_t n, struct monotime now)
 	a->asked += n;
 	a->inflight++;
 	a->sent[a->sequence % WINDOW] = now;
-	size_t length =
-	    wire_encode_batch(d->codec, &batch, a->sequence == 1 ? a->incarnation : NULL, &data);
+	size_t length = wire_encode_batch(d->codec, &batch, NULL, &data);
 	if (!rpc_stream_send(a->data, data, length))
 		a->failed = true;
 }
