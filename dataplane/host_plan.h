@@ -14,6 +14,9 @@
  *
  * The outside's rule keeps strangers from reaching inside addresses directly, past the engine, now
  * that the host forwards; what may pass untranslated (bypass) the engine lets through.
+ *
+ * What leaves into a realm goes by the main table. Realms whose addresses overlap need an operator's
+ * rule each ("ip rule add iif conat-inN lookup TABLE") that says where those addresses are.
  */
 #ifndef DATAPLANE_HOST_PLAN_H
 #define DATAPLANE_HOST_PLAN_H

@@ -213,6 +213,10 @@ static void watch_capture(struct program *program)
 static void watch_host(struct program *program)
 {
 	char sentence[HOST_SENTENCE_MAX];
+	if (program->port->ops->finished && program->port->ops->finished(program->port)) {
+		log_error("giving up: there is no way to receive packets any more");
+		stop(program, EXIT_FAILURE);
+	}
 	if (program->ticks % REFRESH_TICKS == 0 && host_refresh(program->host))
 		configure_world(program);
 	if (program->embedded && !program->was_ready && table_client_ready(program->client) &&

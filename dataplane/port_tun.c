@@ -36,6 +36,7 @@
 
 enum {
 	BATCH = 32,
+	TURNS_MAX = 64, /* before poll is asked again */
 	ROOM = 65535,
 	/* The packet begins 64 bytes into its buffer, the virtio header right before it. */
 	DATA_OFFSET = 64,
@@ -164,6 +165,14 @@ static bool output(struct port_tun *tun, unsigned queue, const struct engine_pac
 	return writev(tun->devices[index - 1].fds[queue], parts, 2) >= 0;
 }
 
+/* Somebody deleted the device: its queues are dead and would be readable for ever. */
+static unsigned lose(struct worker *worker, const struct device *device)
+{
+	if (!atomic_exchange(&worker->tun->broken, true))
+		log_error("the TUN device %s was deleted by somebody else", device->name);
+	return 0;
+}
+
 /* Reads up to a batch; *drained says that the queue is empty. */
 static unsigned input(struct worker *worker, const struct device *device, bool *drained)
 {
@@ -177,6 +186,8 @@ static unsigned input(struct worker *worker, const struct device *device, bool *
 		ssize_t got = readv(device->fds[worker->index], parts, 2);
 		if (got < (ssize_t)sizeof header) {
 			*drained = true;
+			if (got < 0 && errno == EBADFD)
+				return lose(worker, device);
 			if (got >= 0 || (errno != EAGAIN && errno != EINTR))
 				count(&counters->read_errors, 1);
 			break;
@@ -246,10 +257,14 @@ static void *loop(void *context)
 			log_error("poll on the TUN devices: %s", strerror(errno));
 		if (ready <= 0)
 			continue;
-		if (polled[tun->n_devices].revents)
+		if (polled[tun->n_devices].revents || tun->broken)
 			break;
-		/* One batch from each device in turn: neither direction starves the other. */
-		for (bool more = true; more;) {
+		/*
+		 * One batch from each device in turn: neither direction starves the other. Bounded,
+		 * so that a stop is heard under any load.
+		 */
+		bool more = true;
+		for (unsigned turn = 0; more && turn < TURNS_MAX; turn++) {
 			more = false;
 			for (unsigned i = 0; i < tun->n_devices; i++) {
 				if (!polled[i].revents)
@@ -346,6 +361,11 @@ static void tun_counters(struct port *port, struct port_counters *out)
 	}
 }
 
+static bool tun_finished(struct port *port)
+{
+	return ((struct port_tun *)port)->broken;
+}
+
 static void tun_free(struct port *port)
 {
 	struct port_tun *tun = (struct port_tun *)port;
@@ -380,6 +400,7 @@ static const struct port_ops tun_ops = {
     .send = tun_send,
     .configure = tun_configure,
     .free = tun_free,
+    .finished = tun_finished,
     .counters = tun_counters,
 };
 

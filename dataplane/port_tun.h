@@ -23,6 +23,8 @@ struct port_tun_conf {
 };
 
 /*
+ * finished() says that somebody deleted a device: nothing flows any more, the program should end.
+ *
  * Creates the devices; nothing flows before start. env is copied. 0, or a negative error and a line
  * in the log that says what to do.
  */
