@@ -79,6 +79,7 @@ struct port_tun {
 	struct worker *workers;
 	unsigned n_workers;
 	int stop;	       /* eventfd: readable when the loops shall end */
+	_Atomic bool broken;   /* a device was taken away from us */
 	struct counters owner; /* of send(), whose callers are serialised by the owner thread */
 };
 
