@@ -148,9 +148,9 @@ static inline uint64_t tag_matches(const struct flowtable *table, uint64_t hash,
 				   struct nat_slot_pair *both)
 {
 	*both = nat_slot_buckets(hash, table->n_slots);
-	return nat_slot_tag_matches(
-	    nat_relaxed_load(&table->tags[both->bucket[0] / NAT_BUCKET_SLOTS]),
-	    nat_relaxed_load(&table->tags[both->bucket[1] / NAT_BUCKET_SLOTS]), hash);
+	return nat_slot_tag_matches(nat_relaxed_load(&table->tags[both->first / NAT_BUCKET_SLOTS]),
+				    nat_relaxed_load(&table->tags[both->second / NAT_BUCKET_SLOTS]),
+				    hash);
 }
 
 static inline uint32_t first_match(const struct nat_slot_pair *both, uint64_t matches)
@@ -163,8 +163,8 @@ uint64_t flowtable_prefetch(const struct flowtable *table, const struct nat_tupl
 	uint64_t hash = nat_slot_hash(key, &table->key);
 	struct nat_slot_pair both = nat_slot_buckets(hash, table->n_slots);
 
-	__builtin_prefetch(&table->tags[both.bucket[0] / NAT_BUCKET_SLOTS]);
-	__builtin_prefetch(&table->tags[both.bucket[1] / NAT_BUCKET_SLOTS]);
+	__builtin_prefetch(&table->tags[both.first / NAT_BUCKET_SLOTS]);
+	__builtin_prefetch(&table->tags[both.second / NAT_BUCKET_SLOTS]);
 	return hash;
 }
 
@@ -318,10 +318,11 @@ static uint32_t free_slot(const struct flowtable *table, uint64_t hash, uint32_t
 	uint32_t first[2] = {NAT_SLOT_NONE, NAT_SLOT_NONE};
 
 	for (unsigned b = 0; b < 2; b++) {
-		uint32_t tags = table->tags[both.bucket[b] / NAT_BUCKET_SLOTS];
+		uint32_t bucket = b ? both.second : both.first;
+		uint32_t tags = table->tags[bucket / NAT_BUCKET_SLOTS];
 		for (unsigned i = 0; i < NAT_BUCKET_SLOTS; i++, tags >>= 8)
-			if ((tags & 0xff) == 0 && both.bucket[b] + i != taken && n_free[b]++ == 0)
-				first[b] = both.bucket[b] + i;
+			if ((tags & 0xff) == 0 && bucket + i != taken && n_free[b]++ == 0)
+				first[b] = bucket + i;
 	}
 	return n_free[1] > n_free[0] ? first[1] : first[0];
 }

@@ -90,26 +90,27 @@ enum { NAT_SLOT_CANDIDATES = 2 * NAT_BUCKET_SLOTS };
 /* The first slots of the two candidate buckets, never the same, in "slots" slots (4n, at least 8).
  */
 struct nat_slot_pair {
-	uint32_t bucket[2];
+	uint32_t first, second; /* no array: the verifier allows no variable index into the stack */
 };
 
 NAT_INLINE struct nat_slot_pair nat_slot_buckets(uint64_t hash, uint32_t slots)
 {
 	struct nat_slot_pair both = {
-	    .bucket = {(uint32_t)(((hash >> 32) * slots) >> 32) & ~3u,
-		       (uint32_t)(((hash & 0xffffffff) * slots) >> 32) & ~3u},
+	    .first = (uint32_t)(((hash >> 32) * slots) >> 32) & ~3u,
+	    .second = (uint32_t)(((hash & 0xffffffff) * slots) >> 32) & ~3u,
 	};
 
-	if (nat_unlikely(both.bucket[0] == both.bucket[1]))
-		both.bucket[1] =
-		    both.bucket[0] ? both.bucket[0] - NAT_BUCKET_SLOTS : NAT_BUCKET_SLOTS;
+	if (nat_unlikely(both.first == both.second))
+		both.second = both.first ? both.first - NAT_BUCKET_SLOTS : NAT_BUCKET_SLOTS;
 	return both;
 }
 
 /* Candidate i of the eight, in the order in which readers look. */
 NAT_INLINE uint32_t nat_slot_candidate(const struct nat_slot_pair *both, unsigned i)
 {
-	return both->bucket[i >= NAT_BUCKET_SLOTS] + (i & (NAT_BUCKET_SLOTS - 1));
+	uint32_t first = both->first, second = both->second;
+
+	return (i < NAT_BUCKET_SLOTS ? first : second) + (i & (NAT_BUCKET_SLOTS - 1));
 }
 
 /*
