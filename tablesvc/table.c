@@ -259,6 +259,7 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 void table_tick(struct table *t, struct monotime now)
 {
 	table_set_now(t, now);
+	t->ticked = now;
 	directory_tick(t);
 	t->wheel_behind = !timerwheel_advance(t->wheel, t->tick, TIMER_BUDGET, expiry_fire, t);
 	if (t->statics_waiting)
@@ -270,7 +271,8 @@ struct monotime table_next_tick(const struct table *t, struct monotime now)
 {
 	if (t->wheel_behind || t->sweeping)
 		return now;
-	return monotime_add_ms(now, TIMERWHEEL_TICK_MS);
+	/* Not from now on: whoever asks more often than that would never get there. */
+	return monotime_add_ms(t->ticked, TIMERWHEEL_TICK_MS);
 }
 
 void table_wire_config(const struct table *t, struct wire_config *out)

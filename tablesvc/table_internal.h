@@ -190,6 +190,7 @@ struct table {
 	uint64_t key[2];
 	uint64_t epoch, position;
 	struct monotime base, now;
+	struct monotime ticked; /* the last table_tick */
 	uint32_t tick;
 
 	struct slab subscribers, mappings, sessions, filters;
