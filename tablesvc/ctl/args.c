@@ -41,7 +41,7 @@ enum option_id {
 	VERSION = 'V',
 	NO_LETTER = 256,
 	TIMEOUT,
-	TLS_CERTIFICATE,
+	TLS_CERT,
 	TLS_KEY,
 	TLS_CA,
 	SUBSCRIBER,
@@ -63,7 +63,7 @@ static const struct {
      "HOST:PORT or unix:PATH; default: CONAT_SERVER, or " DEFAULT_SERVER},
     {JSON, "json", NULL, ALL, "for programs: one JSON object a row, one a line"},
     {TIMEOUT, "timeout", "SECONDS", ALL, "without a sign of life; default 10"},
-    {TLS_CERTIFICATE, "tls-certificate", "FILE", ALL, "our certificate, with --tls-key, --tls-ca"},
+    {TLS_CERT, "tls-cert", "FILE", ALL, "our certificate, with --tls-key, --tls-ca"},
     {TLS_KEY, "tls-key", "FILE", ALL, "its key"},
     {TLS_CA, "tls-ca", "FILE", ALL, "who signed the service's certificate"},
     {SUBSCRIBER, "subscriber", "A", FILTERED, "internal address"},
@@ -181,10 +181,10 @@ static int take(struct args *args, enum option_id id, const char *value, FILE *e
 			return wrong(err, "--timeout %s: allowed are 1 to 3600 seconds", value);
 		args->timeout_ms = (int)number * 1000;
 		return 0;
-	case TLS_CERTIFICATE:
+	case TLS_CERT:
 		return copy_path(tls->certificate, sizeof tls->certificate, value)
 			   ? 0
-			   : wrong(err, "--tls-certificate: not a path");
+			   : wrong(err, "--tls-cert: not a path");
 	case TLS_KEY:
 		return copy_path(tls->key, sizeof tls->key, value)
 			   ? 0
@@ -285,7 +285,7 @@ static int check_together(const struct args *args, FILE *err)
 	unsigned set = !!tls->certificate[0] + !!tls->key[0] + !!tls->ca[0];
 
 	if (set != 0 && set != 3)
-		return wrong(err, "--tls-certificate, --tls-key and --tls-ca go together");
+		return wrong(err, "--tls-cert, --tls-key and --tls-ca go together");
 	if (strncmp(args->server, "unix:", 5) == 0 ? !args->server[5] : !strchr(args->server, ':'))
 		return wrong(err, "--server %s: not HOST:PORT or unix:PATH", args->server);
 	if (args->command == ARGS_DELETE && !args->subscriber && !args->external.address &&
