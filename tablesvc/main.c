@@ -35,6 +35,7 @@ struct service {
 	struct event_base *base;
 	struct event *signals[3], *watch;
 	struct http *http;
+	bool watchdog;	     /* the supervisor wants to hear that we live */
 	bool announced;	     /* READY=1 was said */
 	uint64_t last_turns; /* for healthz: the server's loop must turn */
 	struct monotime last_turn_seen;
@@ -203,7 +204,8 @@ static void on_watch(evutil_socket_t fd, short events, void *context)
 		service->last_turns = counters.turns;
 		service->last_turn_seen = monotime_now();
 	}
-	if (monotime_sub_ms(monotime_now(), service->last_turn_seen) < STUCK_MS)
+	if (service->watchdog &&
+	    monotime_sub_ms(monotime_now(), service->last_turn_seen) < STUCK_MS)
 		sd_notify(0, "WATCHDOG=1");
 	server_wake(service->server);
 	evtimer_add(service->watch, &next);
@@ -249,6 +251,7 @@ static int start_events(struct service *service)
 	if (!service->watch || evtimer_add(service->watch, &soon) != 0)
 		goto no_memory;
 	service->last_turn_seen = monotime_now();
+	service->watchdog = sd_watchdog_enabled(0, NULL) > 0;
 	if (service->config->admin_listen[0] &&
 	    http_new(service->base, service->config->admin_listen, &callbacks, &service->http,
 		     error, sizeof error) != 0) {

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -48,21 +49,25 @@ def free_port():
 class Service:
     """One conat-tablesvc with its configuration, log and notify socket in a directory."""
 
-    def __init__(self, text=BASE + STATIC, extra=(), wait=True):
+    def __init__(self, text=BASE + STATIC, supervised=False):
         self.directory = tempfile.TemporaryDirectory(prefix="conat-")
         self.dir = self.directory.name
         self.port, self.admin = free_port(), free_port()
         self.config, self.log_path = self.dir + "/c.yaml", self.dir + "/log"
         self.write(text)
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(self.dir + "/notify")
-        self.notify.settimeout(PATIENCE)
+        environment = dict(os.environ)
+        environment.pop("NOTIFY_SOCKET", None)
+        self.notify = None
+        if supervised:
+            self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.notify.bind(self.dir + "/notify")
+            self.notify.settimeout(PATIENCE)
+            environment["NOTIFY_SOCKET"] = self.dir + "/notify"
+            environment["WATCHDOG_USEC"] = "3000000"
         with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(
-                [TABLESVC, "--config", self.config, *extra], stderr=log, stdin=subprocess.DEVNULL,
-                env={**os.environ, "NOTIFY_SOCKET": self.dir + "/notify"})
-        if wait:
-            self.until(lambda: self.http("/readyz")[0] == 200, "not ready")
+            self.process = subprocess.Popen([TABLESVC, "--config", self.config], stderr=log,
+                                            stdin=subprocess.DEVNULL, env=environment)
+        self.until(lambda: self.http("/readyz")[0] == 200, "not ready")
 
     def write(self, text):
         with open(self.config, "w") as f:
@@ -120,7 +125,8 @@ class Service:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self.notify.close()
+        if self.notify:
+            self.notify.close()
         self.directory.cleanup()
 
 
@@ -166,9 +172,9 @@ class Conatctl(unittest.TestCase):
         self.assertEqual(len(out.splitlines()), 3)
 
     def test_empty_lists_are_headers_or_nothing(self):
-        for command in ("dataplanes", "sessions", "subscribers"):
-            self.assertEqual(self.service.rows(command), [])
-            out, _ = self.expect(0, command)
+        for command in (("dataplanes",), ("sessions",), ("mappings", "--external", "192.0.2.15")):
+            self.assertEqual(self.service.rows(*command), [])
+            out, _ = self.expect(0, *command)
             self.assertEqual(len(out.splitlines()), 1, out)
 
     def test_static_mappings(self):
@@ -303,7 +309,7 @@ def udp_packet(source, source_port, destination, destination_port):
 class Dataplane(unittest.TestCase):
     """Sessions made by a real dataplane, which reads a capture that does not end."""
 
-    FLOWS = 900
+    FLOWS, BATCH = 960, 64
 
     def setUp(self):
         self.service = Service()
@@ -315,14 +321,29 @@ class Dataplane(unittest.TestCase):
              self.service.dir + "/out.pcap", "--name", "dp-test", "--admin", "off"],
             stdin=subprocess.DEVNULL)
         self.addCleanup(self.end_dataplane)
-        self.capture = open(fifo, "wb", buffering=0)
-        self.addCleanup(self.capture.close)
         packets = [udp_packet(f"10.0.0.{1 + i % 3}", 5000 + i, f"198.18.0.{1 + i % 100}", 53 + i)
                    for i in range(self.FLOWS)]
-        self.capture.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101) + b"".join(
-            struct.pack("<IIII", 0, 0, len(p), len(p)) + p for p in packets))
+        records = [struct.pack("<IIII", 0, 0, len(p), len(p)) + p for p in packets]
+        self.stopping = threading.Event()
+        self.feeder = threading.Thread(target=self.feed, args=(fifo, records))
+        self.feeder.start()
+        self.addCleanup(self.stop_feeding)
         self.service.until(
             lambda: self.service.rows("status")[0]["sessions"] == self.FLOWS, "no sessions")
+
+    def feed(self, fifo, records):
+        with open(fifo, "wb", buffering=0) as capture:
+            capture.write(struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 101)
+                          + b"".join(records))
+            while not self.stopping.wait(0.05):  # one flow goes on, so that its reader does
+                try:
+                    capture.write(records[0] * self.BATCH)
+                except BrokenPipeError:
+                    return
+
+    def stop_feeding(self):
+        self.stopping.set()
+        self.feeder.join()
 
     def end_dataplane(self):
         self.dataplane.kill()
@@ -366,7 +387,9 @@ class Dataplane(unittest.TestCase):
         self.assertEqual((code, err), (0, ""))
         self.assertRegex(out, rf"\Amappings ended +{self.FLOWS // 3}\n"
                               rf"sessions ended +{self.FLOWS // 3}\n\Z")
-        self.assertEqual(self.service.rows("sessions", "--subscriber", "10.0.0.2"), [])
+        # They are listed as "fenced" until the dataplane has confirmed.
+        self.service.until(lambda: not self.service.rows("sessions", "--subscriber", "10.0.0.2"),
+                           "deleted sessions are still there")
         self.assertEqual(len(self.service.rows("sessions")), self.FLOWS - self.FLOWS // 3)
         self.assertEqual(self.service.ctl("delete", "--subscriber", "10.0.0.2")[0], 4)
 
@@ -388,7 +411,12 @@ class Dataplane(unittest.TestCase):
         self.assertEqual(len(self.service.rows("sessions")), self.FLOWS)
         self.service.write(BASE.replace("[192.0.2.0/28, 198.51.100.7]", "[192.0.2.128/28]"))
         self.service.process.send_signal(signal.SIGHUP)
-        self.service.until(lambda: self.service.rows("sessions") == [], "sessions are still there")
+        # All gone, but for the flow that goes on: it has a new place.
+        self.service.until(lambda: [row["external"].rsplit(".", 1)[0] for row in
+                                    self.service.rows("sessions")] == ["192.0.2"],
+                           "sessions are still there")
+        alive, = self.service.rows("sessions")
+        self.assertGreaterEqual(int(re.split(r"[.:]", alive["external"])[3]), 128)
         self.assertEqual(self.service.rows("status")[0]["epoch"], epoch)
 
     def test_a_reader_that_stops_reading_gets_all_of_it(self):
@@ -517,9 +545,9 @@ class Program(unittest.TestCase):
         self.assertIn("nothing survives a restart", service.log())
 
     def test_tells_systemd(self):
-        service = self.service()
+        service = self.service(supervised=True)
         heard = ""
-        while "READY=1" not in heard:
+        while "READY=1" not in heard or "WATCHDOG=1" not in heard:
             heard += service.notify.recv(4096).decode() + "\n"
         for number, word in ((signal.SIGHUP, "RELOADING=1"), (signal.SIGTERM, "STOPPING=1")):
             service.process.send_signal(number)
