@@ -315,6 +315,7 @@ static uint64_t slab_bytes(const struct slab *slab)
 void table_counters(const struct table *t, struct table_counters *out)
 {
 	*out = t->counters;
+	out->epoch = t->epoch;
 	out->mappings = t->mappings.used;
 	out->mappings_capacity = t->mappings.capacity;
 	out->sessions = t->sessions.used;
