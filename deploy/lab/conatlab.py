@@ -331,7 +331,7 @@ class LeakWatch:
         out, err = self.process.communicate(timeout=10)
         if "packets captured" not in err:
             raise LabError(f"tcpdump: {err}")
-        return out.splitlines()
+        return [line for line in out.splitlines() if line]
 
 
 if sys.version_info < (3, 9):

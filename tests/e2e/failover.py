@@ -76,6 +76,7 @@ def new_dataplane(t):
         after = [ask_udp(s, (SERVER, PORT)) for s in udp] + [ask_tcp(s) for s in tcp]
     t.expect(before == after, f"dp3 outbound: {sum(map(lambda a, b: a == b, before, after))} of "
              f"{2 * n} flows, first packet and same endpoint")
+    time.sleep(0.3)  # the counters are up to 100 ms old
     t.expect(total(t.lab.metrics("dp3"), "conat_packets_total") >= 2 * n,
              "dp3 counts their packets")
     t.lab.start("dp4")

@@ -158,19 +158,11 @@ static:
 """
 
 
-def icmp(t):
-    """Ping, fragments, errors from routers outside, path MTU (RFC 5508, RFC 4787 REQ-12 to 14)."""
-    def ping(*args):
-        done = t.lab.run("c1", "ping", "-n", "-W", "2", *args)
-        got = re.search(r"(\d+) received", done.stdout)
-        return int(got[1]) if got else 0, done.stdout + done.stderr
-
-    t.expect(ping("-c", "10", "-i", "0.05", SERVER)[0] == 10, "ping")
-    t.expect(ping("-c", "5", "-i", "0.05", "-s", "4000", SERVER)[0] == 5, "ping with three fragments")
+def errors(t, when):
     out = t.lab.run("c1", "traceroute", "-n", "-q", "1", "-N", "1", "-w", "2", "-U", SERVER).stdout
     hops = re.findall(r"^\s*\d+\s+(\S+)", out, re.M)
     t.expect(len(hops) == 4 and hops[2].startswith("198.18.") and hops[3] == SERVER,
-             f"traceroute over UDP, the cluster is one hop: {' > '.join(hops)}")
+             f"{when}: traceroute, the cluster is one hop: {' > '.join(hops)}")
     closed = t.udp("c1")
     closed.connect((SERVER, 9))
     closed.send(b"anybody?")
@@ -181,7 +173,39 @@ def icmp(t):
         result = "refused"
     except OSError as error:
         result = str(error)
-    t.expect(result == "refused", f"port unreachable from the server reaches the socket: {result}")
+    t.expect(result == "refused", f"{when}: port unreachable reaches the socket: {result}")
+    # From inside: the server's socket learns that c1's is gone.
+    with t.lab.inside("srv"):
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((SERVER, 0))
+    server.settimeout(2)
+    client = t.udp("c1")
+    client.sendto(b"hello", server.getsockname())
+    _, external = server.recvfrom(64)
+    client.close()
+    server.connect(external)
+    server.send(b"still there?")
+    try:
+        server.recv(10)
+        result = "data"
+    except OSError as error:
+        result = str(error)
+    t.expect("refused" in result, f"{when}: the client's port unreachable reaches the server: {result}")
+
+
+def icmp(t):
+    """Ping, fragments, errors from routers outside, path MTU (RFC 5508, RFC 4787 REQ-12 to 14)."""
+    def ping(*args):
+        done = t.lab.run("c1", "ping", "-n", "-W", "2", *args)
+        got = re.search(r"(\d+) received", done.stdout)
+        return int(got[1]) if got else 0, done.stdout + done.stderr
+
+    t.expect(ping("-c", "10", "-i", "0.05", SERVER)[0] == 10, "ping")
+    t.expect(ping("-c", "5", "-i", "0.05", "-s", "4000", SERVER)[0] == 5, "ping with three fragments")
+    # By the dataplane that knows the flow, and by one that has to ask for the quoted packet.
+    for pair in (("dp1", "dp1"), ("dp1", "dp2"), ("dp2", "dp1")):
+        with t.routed(*pair):
+            errors(t, f"out by {pair[0]}, errors in by {pair[1]}")
     t.lab.run("ro", "ip", "link", "set", "srv", "mtu", "1400", check=True)
     t.lab.run("srv", "ip", "link", "set", "eth0", "mtu", "1400", check=True)
     _, out = ping("-c", "2", "-i", "0.2", "-M", "do", "-s", "1450", SERVER)
