@@ -216,7 +216,7 @@ void engine_process(struct engine_worker *worker, struct engine_packet *packets,
 	struct turn turn = {
 	    .engine = engine,
 	    .counters = &worker->counters,
-	    .settings = rcu_dereference(engine->settings),
+	    .settings = __atomic_load_n(&engine->settings, __ATOMIC_ACQUIRE),
 	    .now_ms = (uint32_t)monotime_ms(now),
 	    .leased = now.ns < __atomic_load_n(&engine->valid_until_ns, __ATOMIC_RELAXED),
 	};
@@ -286,7 +286,7 @@ int engine_configure(struct engine *engine, const struct engine_config *config)
 	settings->config = *config;
 	settings->configured = config->table.n_prefixes > 0;
 	prefixes_init(&settings->prefixes, &config->table);
-	rcu_set_pointer(&engine->settings, settings);
+	__atomic_store_n(&engine->settings, settings, __ATOMIC_RELEASE);
 	engine->icmp_limit.per_second = config->table.icmp_errors_per_second;
 	synchronize_rcu();
 	free(old);

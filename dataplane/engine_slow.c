@@ -9,7 +9,6 @@
  *   ICMP error     the reverse of the packet that it quotes; a question about it is a PEEK
  *   fragment       its datagram's first fragment's tuple (fragments.h)
  */
-#include <urcu-qsbr.h>
 #include "common/nat/rewrite.h"
 #include "dataplane/engine_private.h"
 
