@@ -38,8 +38,6 @@ static void release(struct cache *cache, const struct flow *flow, uint64_t keep,
 	uint64_t handles[2] = {flow->handle, flow->peer_handle};
 	unsigned n = flow->handle == flow->peer_handle ? 1 : 2;
 
-	if (cache_mutated(CACHE_MUTATION_HALF_PAIR))
-		n = 1;
 	for (unsigned i = 0; i < n; i++) {
 		if (handles[i] == keep || handles[i] == keep_peer)
 			continue;

@@ -13,7 +13,6 @@ enum cache_mutation {
 	CACHE_MUTATION_ACK_FIRST,     /* invalidations are acknowledged, removed at the next tick */
 	CACHE_MUTATION_NO_WAIT,	      /* acknowledged while readers may still use the entry */
 	CACHE_MUTATION_NO_TAKEN_BACK, /* answers are used although a RELEASE overtook them */
-	CACHE_MUTATION_HALF_PAIR,     /* a release of a hairpinned pair forgets its other session */
 };
 
 #ifdef CONAT_CACHE_MUTABLE

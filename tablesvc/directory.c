@@ -337,16 +337,16 @@ bool table_has_message(const struct table *t, uint32_t dataplane)
 		   t->journal->ops->committed(t->journal);
 }
 
-/* Test build only: an answer overtakes the notice before it. */
+/* Test build only: an invalidation overtakes the answers before it, which may grant what it ends. */
 static void overtake(struct outbox *box)
 {
 	for (uint32_t i = box->next; i != box->end; i++) {
-		if (message_at(box, i)->kind != WIRE_ANSWER)
+		if (message_at(box, i)->kind != WIRE_INVALIDATE)
 			continue;
-		struct outbox_message answer = *message_at(box, i);
+		struct outbox_message notice = *message_at(box, i);
 		for (uint32_t k = i; k != box->next; k--)
 			*message_at(box, k) = *message_at(box, k - 1);
-		*message_at(box, box->next) = answer;
+		*message_at(box, box->next) = notice;
 		return;
 	}
 }

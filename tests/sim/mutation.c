@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/mutation.h"
+
+#include <string.h>
+#include "dataplane/cache_mutation.h"
+
+extern int table_mutation; /* tablesvc/table_internal.h: 1 the fence, 2 the order of messages */
+
+static const struct {
+	const char *name;
+	int table;
+	enum cache_mutation cache;
+} mutations[] = {
+    {"fence", 1, 0},
+    {"order", 2, 0},
+    {"lease", 0, CACHE_MUTATION_NO_LEASE},
+    {"ack-first", 0, CACHE_MUTATION_ACK_FIRST},
+    {"no-wait", 0, CACHE_MUTATION_NO_WAIT},
+    {"taken-back", 0, CACHE_MUTATION_NO_TAKEN_BACK},
+};
+
+bool mutation_set(const char *name)
+{
+	for (unsigned i = 0; i < sizeof mutations / sizeof mutations[0]; i++) {
+		if (strcmp(mutations[i].name, name) != 0)
+			continue;
+		table_mutation = mutations[i].table;
+		cache_mutation = mutations[i].cache;
+		return true;
+	}
+	return false;
+}
+
+const char *mutation_names(void)
+{
+	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back [--seeds N]";
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A deterministic simulation of the whole coherence protocol: several dataplanes (the real cache
+ * and the real flow table), one real table, a virtual clock, streams that delay, break and stall.
+ * All that happens follows from the seed.
+ *
+ *   sim.c            the command: seeds, processes, the trace
+ *   world.c          the clock and what happens next
+ *   link.c           streams between a dataplane and the service, and the service's server
+ *   dataplane.c      the dataplane's process around cache and flow table: packets, readers, crashes
+ *   disturb.c        what people, hosts and networks do to them
+ *   check.c          the invariants, after every step
+ */
+#ifndef SIM_SIM_H
+#define SIM_SIM_H
+
+#include <stdarg.h>
+#include <stdio.h>
+#include "dataplane/cache.h"
+#include "tablesvc/table.h"
+
+enum {
+	DATAPLANES = 4,
+	LINKS = 12,
+	READERS = 3,
+	CLAIMS = 256, /* of one dataplane: more than its flow table and its readers can have */
+	GHOSTS = 16,
+	ROWS = 1024, /* of the table's lists */
+	QUESTIONS = 64,
+};
+
+/* "If a packet came now, I would take internal for external": one session's half of a flow entry.
+ */
+struct claim {
+	struct nat_endpoint internal, external;
+	uint64_t handle;
+	uint8_t realm, protocol;
+};
+struct claims {
+	struct claim at[CLAIMS];
+	unsigned n;
+};
+
+enum queue_of { UP_CONTROL, UP_DATA, DOWN_CONTROL, DOWN_DATA, QUEUES };
+
+enum envelope_kind {
+	MAIL_HELLO,
+	MAIL_WELCOME,
+	MAIL_CONFIG,
+	MAIL_HEARTBEAT,
+	MAIL_HEARTBEAT_ACK,
+	MAIL_BATCH,
+	MAIL_MESSAGE,
+	MAIL_CLOSE,
+};
+
+struct envelope {
+	struct envelope *next;
+	int64_t arrival; /* ns */
+	enum envelope_kind kind;
+	union {
+		struct wire_hello hello;
+		struct wire_welcome welcome;
+		struct wire_heartbeat heartbeat;
+		struct wire_heartbeat_ack ack;
+		struct wire_batch batch;     /* owns entries */
+		struct wire_message message; /* owns answers and notices */
+	};
+};
+
+struct queue {
+	struct envelope *first, **last;
+	int64_t arrival; /* of the last: FIFO */
+	unsigned n;
+};
+
+struct asked { /* the questions of a batch, until its answer leaves: for U4 */
+	struct asked *next;
+	uint64_t sequence, step;
+	unsigned n;
+	struct nat_tuple tuples[];
+};
+
+/* A control and a data stream, which live and die together. */
+struct link {
+	bool used, dataplane_open, server_open;
+	unsigned dataplane;
+	uint64_t incarnation[2];
+	uint32_t attached; /* at the table, UINT32_MAX before the hello */
+	bool named;	   /* the data stream was heard of */
+	unsigned window;   /* messages under way at most */
+	int64_t hold;	   /* partition: nothing arrives before */
+	struct queue queues[QUEUES];
+	struct asked *asked, **asked_last;
+};
+
+struct dataplane {
+	struct sim *sim;
+	unsigned index;
+	bool alive;
+	struct cache_conf conf;
+	struct cache *cache;
+	struct flowtable *flows;
+	struct random_source random;
+	uint64_t random_state;
+	int64_t offset;				/* its clock minus ours, ns */
+	int64_t valid_until;			/* its clock; what readers go by */
+	int64_t frozen, busy, connect, restart; /* until; ours */
+	struct link *link;
+	uint32_t bit; /* in the holder masks */
+	uint64_t packets;
+	struct {
+		struct nat_tuple tuple;
+		uint64_t number;
+		int64_t at;
+	} last_answered;
+	bool flows_changed;
+	struct claims claims;  /* by flow entries */
+	struct claims readers; /* by copies that readers still hold */
+	struct claims said;    /* by parked packets translated in this step */
+	uint64_t translated;   /* packets */
+};
+
+struct ghost {		     /* a crashed dataplane's kernel half goes on until its lease is over */
+	int64_t valid_until; /* our clock */
+	unsigned dataplane;
+	struct claims claims;
+};
+
+struct remembered { /* the last answer to a tuple, for U4 */
+	struct nat_tuple tuple;
+	uint64_t handle, peer_handle;
+	struct nat_rewrite rewrite;
+};
+enum { REMEMBERED = 4096 };
+
+struct sim_shape { /* drawn from the seed */
+	unsigned dataplanes, subscribers, ports, remotes;
+	uint32_t capacity; /* pairs of a flow table */
+	unsigned fault_every_ms, op_every_us;
+	int64_t end;
+	bool calm; /* no faults: delays and evictions only */
+};
+
+struct sim {
+	uint64_t seed;
+	bool trace, failed;
+	char failure[512];
+	struct random_source random;
+	uint64_t random_state;
+	int64_t now; /* ns */
+	uint64_t steps;
+	struct sim_shape shape;
+	bool healing; /* no more faults and operations */
+	int64_t next_op, next_fault, table_tick;
+
+	struct config config;
+	struct config_pool pool;
+	struct config_prefix pool_prefix, realm_prefix;
+	struct config_realm realm;
+	struct journal *journal;
+	struct table *table;
+	bool table_changed;
+	struct link *attachments[WIRE_DATAPLANES_MAX];
+
+	struct dataplane dataplanes[DATAPLANES];
+	struct link links[LINKS];
+	struct ghost ghosts[GHOSTS];
+	unsigned n_ghosts;
+
+	/* The table's lists, read again when it changed. */
+	struct table_mapping_row mappings[ROWS];
+	struct table_session_row sessions[ROWS];
+	unsigned n_mappings, n_sessions;
+	struct config_static statics[64]; /* that were ever added */
+	unsigned n_statics;
+	struct remembered remembered[REMEMBERED];
+	struct wire_config *wire_config;
+};
+
+/* ---- sim.c */
+void trace(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A broken invariant; the first one counts. */
+void fail(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static inline uint32_t below(struct sim *sim, uint32_t bound)
+{
+	return random_below(&sim->random, bound);
+}
+static inline bool chance(struct sim *sim, uint32_t of_1000)
+{
+	return below(sim, 1000) < of_1000;
+}
+static inline int64_t ms(int64_t n)
+{
+	return n * MS_NS;
+}
+static inline struct monotime table_now(const struct sim *sim)
+{
+	return (struct monotime){sim->now};
+}
+static inline struct monotime local_now(const struct dataplane *dp)
+{
+	return (struct monotime){dp->sim->now + dp->offset};
+}
+static inline bool can_translate(const struct dataplane *dp)
+{
+	return dp->alive && dp->sim->now + dp->offset < dp->valid_until;
+}
+
+/* ---- world.c */
+bool sim_run(struct sim *sim, uint64_t seed, bool trace);
+
+/* ---- link.c */
+struct link *link_open(struct sim *sim, struct dataplane *dp);
+void link_send(struct sim *sim, struct link *link, enum queue_of queue, struct envelope *mail);
+struct envelope *mail_new(enum envelope_kind kind);
+/* One side gives up: what it sent before still arrives. */
+void link_close_dataplane(struct sim *sim, struct link *link);
+void link_close_server(struct sim *sim, struct link *link);
+/* The network breaks it: a random part of what is under way is lost. */
+void link_break(struct sim *sim, struct link *link);
+void link_deliver(struct sim *sim, struct link *link, enum queue_of queue);
+void links_collect(struct sim *sim);
+void links_free(struct sim *sim);
+/* Takes the table's messages out, for every attachment. */
+void server_pump(struct sim *sim);
+
+/* ---- dataplane.c */
+void dataplane_start(struct sim *sim, unsigned index);
+void dataplane_crash(struct dataplane *dp);
+void dataplane_free(struct dataplane *dp);
+void dataplane_mail(struct dataplane *dp, struct envelope *mail);
+void dataplane_closed(struct dataplane *dp);
+void dataplane_tick(struct dataplane *dp);
+void dataplane_connect(struct dataplane *dp);
+/* Sends what the cache has to send. */
+void dataplane_pump(struct dataplane *dp);
+void dataplane_packet(struct dataplane *dp, const struct nat_tuple *tuple, uint8_t tcp_flags,
+		      bool hold);
+void dataplane_peek(struct dataplane *dp, const struct nat_tuple *tuple);
+void claims_of(struct claims *claims, const struct nat_tuple *tuple,
+	       const struct nat_rewrite *rewrite, uint8_t direction, uint64_t handle,
+	       uint64_t peer_handle);
+
+/* ---- disturb.c */
+void disturb_operation(struct sim *sim);
+void disturb_fault(struct sim *sim);
+void disturb_end(struct sim *sim);
+/* A fresh outbound packet at each dataplane. */
+struct nat_tuple disturb_outbound(struct sim *sim, uint8_t *tcp_flags);
+
+/* ---- check.c */
+void check_step(struct sim *sim);
+void check_answer(struct sim *sim, const struct nat_tuple *tuple, const struct wire_answer *answer);
+void check_end(struct sim *sim);
+void rows_read(struct sim *sim);
+
+#endif

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The world of one seed: small pools, small capacities, short timers, so that collisions,
+ * exhaustion, eviction, hold-down and fences happen all the time. One loop takes whatever is due
+ * next, lets it happen, lets both sides send what they have to send, and checks the invariants.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <arpa/inet.h>
+#include "common/base/err.h"
+#include "tests/sim/sim.h"
+
+enum { BLOCK = 64, START_S = 1000 };
+
+static uint32_t between(struct sim *sim, uint32_t low, uint32_t high)
+{
+	return low + below(sim, high - low + 1);
+}
+
+static void make_config(struct sim *sim)
+{
+	struct config *c = &sim->config;
+
+	config_defaults(c);
+	strcpy(c->journal, "none");
+	sim->shape = (struct sim_shape){
+	    .dataplanes = between(sim, 2, DATAPLANES),
+	    .subscribers = between(sim, 2, 5),
+	    .ports = between(sim, 3, 60),
+	    .remotes = between(sim, 1, 4),
+	    .capacity = between(sim, 2, 24),
+	    .fault_every_ms = between(sim, 100, 2000),
+	    .op_every_us = between(sim, 4000, 20000),
+	    .end = sim->now + ms(between(sim, 5000, 10000)),
+	    .calm = chance(sim, 150),
+	};
+	c->lease_ms = between(sim, 500, 1200);
+	c->heartbeat_ms = c->lease_ms / between(sim, 3, 5);
+	c->grace_ms = chance(sim, 300) ? 0 : between(sim, 100, 1500);
+	c->margin_ms = between(sim, 20, 100);
+	c->hold_down_ms = chance(sim, 400) ? 0 : between(sim, 50, 1000);
+	c->batch_max = between(sim, 2, 32);
+	c->inflight_max = between(sim, 1, 6);
+	c->negative_ttl_ms = between(sim, 0, 1000);
+	c->inbound_refresh = chance(sim, 500);
+	c->hairpinning = true;
+	c->timers.udp = between(sim, 100, 1500);
+	c->timers.udp_dns = between(sim, 50, 500);
+	c->timers.icmp = between(sim, 100, 600);
+	c->timers.tcp_established = between(sim, 500, 2500);
+	c->timers.tcp_transitory = between(sim, 200, 1000);
+	c->capacity.mappings = between(sim, 20, 200);
+	c->capacity.sessions = between(sim, 30, 300);
+	c->capacity.subscribers = between(sim, 3, 8);
+	c->limits.blocks = between(sim, 1, 3);
+	c->limits.sessions = between(sim, 20, 200);
+	c->limits.per_mapping = between(sim, 2, 20);
+	c->limits.creations_per_second = chance(sim, 300) ? 50 : 0;
+	c->pending.timeout_ms = between(sim, 50, 600);
+	c->pending.packets = between(sim, 4, 32);
+	c->pending.per_flow = between(sim, 1, 4);
+
+	uint32_t blocks = between(sim, 2, 6);
+	sim->pool_prefix = (struct config_prefix){htonl(0xc6336400), 32};
+	sim->pool = (struct config_pool){.name = "pool",
+					 .prefixes = &sim->pool_prefix,
+					 .n_prefixes = 1,
+					 .port_first = 1024,
+					 .port_last = (uint16_t)(1024 + blocks * BLOCK - 1),
+					 .block_size = BLOCK,
+					 .filtering_udp = below(sim, 3),
+					 .filtering_tcp = below(sim, 3),
+					 .parity = chance(sim, 500)};
+	sim->realm_prefix = (struct config_prefix){htonl(0x0a000000), 24};
+	sim->realm = (struct config_realm){
+	    .name = "inside", .id = 1, .prefixes = &sim->realm_prefix, .n_prefixes = 1};
+	c->pools = &sim->pool;
+	c->n_pools = 1;
+	c->realms = &sim->realm;
+	c->n_realms = 1;
+}
+
+/* ---- what happens next */
+
+enum event {
+	EVENT_END,
+	EVENT_MAIL,
+	EVENT_TICK,
+	EVENT_CONNECT,
+	EVENT_RESTART,
+	EVENT_TABLE,
+	EVENT_OP,
+	EVENT_FAULT
+};
+
+struct pick {
+	int64_t at;
+	enum event event;
+	void *what;
+	enum queue_of queue;
+};
+
+static void consider(struct pick *pick, int64_t at, enum event event, void *what,
+		     enum queue_of queue)
+{
+	if (at < pick->at)
+		*pick = (struct pick){at, event, what, queue};
+}
+
+static int64_t latest(int64_t a, int64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void consider_link(struct sim *sim, struct pick *pick, struct link *link)
+{
+	const struct dataplane *dp = &sim->dataplanes[link->dataplane];
+
+	for (unsigned q = 0; q < QUEUES; q++) {
+		const struct queue *queue = &link->queues[q];
+		if (!queue->first)
+			continue;
+		int64_t at = latest(queue->first->arrival, link->hold);
+		if (q >= DOWN_CONTROL && link->dataplane_open)
+			at = latest(at, latest(dp->frozen, dp->busy));
+		consider(pick, at, EVENT_MAIL, link, q);
+	}
+}
+
+static void consider_dataplane(struct sim *sim, struct pick *pick, struct dataplane *dp)
+{
+	if (!dp->alive) {
+		consider(pick, dp->restart, EVENT_RESTART, dp, 0);
+		return;
+	}
+	int64_t free = latest(dp->frozen, dp->busy);
+	int64_t tick = cache_next_tick(dp->cache, local_now(dp)).ns;
+	if (tick != INT64_MAX)
+		/* A loop's turn takes time; without this a tick would be due again at once. */
+		consider(pick, latest(latest(tick - dp->offset, sim->now + 100000), free),
+			 EVENT_TICK, dp, 0);
+	else if (free > sim->now)
+		consider(pick, free, EVENT_TICK, dp, 0);
+	if (!dp->link)
+		consider(pick, latest(dp->connect, free), EVENT_CONNECT, dp, 0);
+}
+
+static struct pick next_event(struct sim *sim)
+{
+	struct pick pick = {sim->shape.end, EVENT_END, NULL, 0};
+
+	for (unsigned i = 0; i < LINKS; i++)
+		if (sim->links[i].used)
+			consider_link(sim, &pick, &sim->links[i]);
+	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
+		consider_dataplane(sim, &pick, &sim->dataplanes[i]);
+	consider(&pick, sim->table_tick, EVENT_TABLE, NULL, 0);
+	if (!sim->healing) {
+		consider(&pick, sim->next_op, EVENT_OP, NULL, 0);
+		consider(&pick, sim->next_fault, EVENT_FAULT, NULL, 0);
+	}
+	return pick;
+}
+
+static void happen(struct sim *sim, const struct pick *pick)
+{
+	struct dataplane *dp = pick->what;
+
+	switch (pick->event) {
+	case EVENT_MAIL:
+		link_deliver(sim, pick->what, pick->queue);
+		break;
+	case EVENT_TICK:
+		dataplane_tick(dp);
+		break;
+	case EVENT_CONNECT:
+		dataplane_connect(dp);
+		break;
+	case EVENT_RESTART:
+		dataplane_start(sim, dp->index);
+		break;
+	case EVENT_TABLE:
+		table_tick(sim->table, table_now(sim));
+		sim->table_changed = true;
+		break;
+	case EVENT_OP:
+		sim->next_op = sim->now + 1000 * (int64_t)below(sim, 2 * sim->shape.op_every_us);
+		disturb_operation(sim);
+		break;
+	case EVENT_FAULT:
+		sim->next_fault = sim->now + ms(below(sim, 2 * sim->shape.fault_every_ms));
+		if (!sim->shape.calm)
+			disturb_fault(sim);
+		break;
+	case EVENT_END:
+		break;
+	}
+}
+
+static void step(struct sim *sim, const struct pick *pick)
+{
+	sim->now = latest(sim->now, pick->at);
+	sim->steps++;
+	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
+		sim->dataplanes[i].said.n = 0;
+	happen(sim, pick);
+	for (unsigned i = 0; i < sim->shape.dataplanes; i++) {
+		struct dataplane *dp = &sim->dataplanes[i];
+		if (dp->alive && dp->frozen <= sim->now && dp->busy <= sim->now)
+			dataplane_pump(dp);
+	}
+	server_pump(sim);
+	sim->table_tick = latest(table_next_tick(sim->table, table_now(sim)).ns, sim->now + 100000);
+	links_collect(sim);
+	check_step(sim);
+}
+
+static void run_until(struct sim *sim, int64_t end)
+{
+	struct pick pick;
+
+	sim->shape.end = end;
+	do {
+		pick = next_event(sim);
+		step(sim, &pick);
+	} while (pick.event != EVENT_END && !sim->failed);
+}
+
+static void heal(struct sim *sim)
+{
+	const struct config *c = &sim->config;
+	int64_t fence = c->lease_ms + c->grace_ms + c->margin_ms;
+
+	sim->healing = true;
+	disturb_end(sim);
+	/* Two fences: of what was attached, and of timers that a lost holder re-armed. */
+	run_until(sim, sim->now + ms(3 * fence + c->hold_down_ms + 2 * c->timers.tcp_established +
+				     2 * c->timers.udp + 2000));
+	if (sim->failed)
+		return;
+	check_end(sim);
+	uint8_t flags;
+	struct nat_tuple tuple = disturb_outbound(sim, &flags);
+	for (unsigned i = 0; i < sim->shape.dataplanes && !sim->failed; i++) {
+		uint64_t before = sim->dataplanes[i].translated;
+		dataplane_packet(&sim->dataplanes[i], &tuple, flags, false);
+		dataplane_pump(&sim->dataplanes[i]);
+		/* The block may rest after each flow, and there may be few. */
+		run_until(sim, sim->now + ms(c->pending.timeout_ms + c->hold_down_ms));
+		if (sim->dataplanes[i].translated == before)
+			fail(sim, "dp%u: after everything healed, a fresh flow does not work", i);
+	}
+}
+
+bool sim_run(struct sim *sim, uint64_t seed, bool traced)
+{
+	memset(sim, 0, sizeof *sim);
+	sim->seed = sim->random_state = seed;
+	sim->trace = traced;
+	sim->random = random_seeded(&sim->random_state);
+	for (unsigned i = 0; i < 8; i++) /* neighbouring seeds start alike */
+		sim->random.next(sim->random.context);
+	sim->now = START_S * SECOND_NS;
+	make_config(sim);
+	sim->wire_config = calloc(1, sizeof *sim->wire_config);
+	if (!sim->wire_config || journal_none_new(&sim->journal) != 0 ||
+	    table_new(&sim->config, sim->journal, &sim->random, 1 + below(sim, 1000),
+		      table_now(sim), &sim->table) != 0)
+		abort();
+	sim->next_op = sim->next_fault = sim->table_tick = sim->now;
+	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
+		dataplane_start(sim, i);
+	run_until(sim, sim->shape.end);
+	if (!sim->failed)
+		heal(sim);
+	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
+		dataplane_free(&sim->dataplanes[i]);
+	links_free(sim);
+	table_free(sim->table);
+	sim->journal->ops->free(sim->journal);
+	free(sim->wire_config);
+	return !sim->failed;
+}
