@@ -338,13 +338,15 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 	answer_inbound(t, session, answer);
 }
 
-/* What this tuple would become if its session is known; nothing is made, held or refreshed. */
-static void look(struct table *t, const struct nat_tuple *tuple, struct wire_answer *answer)
+/* A quoted tuple: translated when its session is known; nothing is made, held or refreshed. */
+static void resolve_peek(struct table *t, const struct wire_request *r, struct wire_answer *answer)
 {
+	const struct nat_tuple *tuple = &r->tuple;
 	struct nat_endpoint destination = {.address = tuple->destination,
 					   .port = tuple->destination_port};
 	uint32_t mapping, session = 0;
 
+	t->counters.peeked++;
 	mapping = mapping_find(t, tuple->realm, tuple->protocol, tuple->source, tuple->source_port);
 	if (mapping) {
 		uint16_t redirect = t->config.n_redirects ? redirect_of(t, tuple) : 0;
@@ -376,34 +378,6 @@ static void look(struct table *t, const struct nat_tuple *tuple, struct wire_ans
 		answer_inbound(t, session, answer);
 	else
 		refuse(t, answer, NAT_DROP, NAT_REASON_NO_MAPPING);
-}
-
-/*
- * The tuple of a packet that an ICMP error quotes: what was it before it was translated? The packet
- * that answers it would be translated back, so that one is looked up, and reversed.
- */
-static void resolve_peek(struct table *t, const struct wire_request *r, struct wire_answer *answer)
-{
-	const struct nat_tuple *quoted = &r->tuple;
-	struct nat_tuple answering = {
-	    .source = quoted->destination,
-	    .destination = quoted->source,
-	    .source_port = quoted->destination_port,
-	    .destination_port = quoted->source_port,
-	    .protocol = quoted->protocol,
-	    .realm = quoted->realm,
-	};
-
-	t->counters.peeked++;
-	look(t, &answering, answer);
-	if (answer->verdict != NAT_TRANSLATE)
-		return;
-	struct nat_rewrite became = answer->rewrite;
-	answer->rewrite.source = became.destination;
-	answer->rewrite.destination = became.source;
-	answer->rewrite.source_port = became.destination_port;
-	answer->rewrite.destination_port = became.source_port;
-	answer->direction = !answer->direction;
 }
 
 void resolve_answer(struct table *t, struct dataplane *d, const struct wire_request *r,
