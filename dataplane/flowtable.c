@@ -17,10 +17,11 @@
  * Without tags and with a home slot in each bucket, looked at first, it were 100, and 20 % of the
  * entries lay in neither home at a load of 3/4. BPF programs may scan the eight slots instead.
  *
- * The writer. One thread inserts, removes, opens. It makes a slot's sequence odd, writes the words,
- * makes it even: slot_fill() is the only place that changes a key or a rewrite. Two words change
- * without that dance: the word with state and tcp_reported (one aligned store; either value is
- * good), and the activity words, which readers write too.
+ * The writer (flowtable_insert.c finds places). One thread inserts, removes, opens. It makes a
+ * slot's sequence odd, writes the words, makes it even: flowtable_slot_fill() is the only
+ * place that changes a key or a rewrite. Two words change without that dance: the word with state
+ * and tcp_reported (one aligned store; either value is good), and the activity words, which readers
+ * write too.
  *
  * The readers. They copy a slot word by word and look at the sequence again (nat_slot_read): equal
  * and even means that the copy is one flow's. What they cannot know is that it was removed a moment
@@ -34,7 +35,7 @@
  * recently seen, both directions counted, is the victim; a pair is evicted when no slot can be made
  * free by moving, or the configured number of pairs is reached.
  */
-#include "dataplane/flowtable.h"
+#include "dataplane/flowtable_private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,20 +43,7 @@
 #include <unistd.h>
 
 #include "common/base/err.h"
-#include "common/nat/rewrite.h"
 
-struct flowtable {
-	struct nat_slot *slots;
-	uint32_t *tags; /* a word a bucket; the writer's, readers look */
-	uint32_t n_slots;
-	uint32_t capacity;
-	struct nat_hash_key key;
-	/* the writer's */
-	uint32_t pairs; /* read by any thread */
-	uint32_t hand;  /* where the search for a victim goes on when the buckets have none */
-};
-
-enum { FLOWTABLE_HAND_STEPS = 1024 };
 #define FLOWTABLE_CAPACITY_MAX (1u << 30)
 
 /* ---- memory ---- */
@@ -202,8 +190,7 @@ bool flowtable_hit(struct flowtable *table, const struct nat_tuple *key, uint32_
 
 /* ---- the writer: one slot ---- */
 
-/* The words between sequence and activity of a slot become those of *content. */
-static void slot_fill(struct nat_slot *slot, const struct nat_slot *content)
+void flowtable_slot_fill(struct nat_slot *slot, const struct nat_slot *content)
 {
 	const uint64_t *from = (const uint64_t *)content;
 	uint64_t *to = (uint64_t *)slot;
@@ -237,8 +224,7 @@ static void slot_mark(struct nat_slot *slot, uint8_t state, uint8_t tcp_reported
 	__atomic_store_n((uint64_t *)slot + 5, changed.words[5], __ATOMIC_RELEASE);
 }
 
-/* tag: of the slot's hash, 0 when it is empty. */
-static void slot_tag(struct flowtable *table, uint32_t at, uint32_t tag)
+void flowtable_slot_tag(struct flowtable *table, uint32_t at, uint32_t tag)
 {
 	uint32_t *word = &table->tags[at / NAT_BUCKET_SLOTS];
 	unsigned shift = at % NAT_BUCKET_SLOTS * 8;
@@ -246,15 +232,15 @@ static void slot_tag(struct flowtable *table, uint32_t at, uint32_t tag)
 	nat_relaxed_store(word, (*word & ~(0xffu << shift)) | tag << shift);
 }
 
-static void slot_empty(struct flowtable *table, uint32_t at)
+void flowtable_slot_empty(struct flowtable *table, uint32_t at)
 {
 	static const struct nat_slot empty = {.state = NAT_SLOT_EMPTY};
 
-	slot_tag(table, at, 0);
-	slot_fill(&table->slots[at], &empty);
+	flowtable_slot_tag(table, at, 0);
+	flowtable_slot_fill(&table->slots[at], &empty);
 }
 
-static uint32_t slot_of(const struct flowtable *table, const struct nat_tuple *tuple)
+uint32_t flowtable_slot_of(const struct flowtable *table, const struct nat_tuple *tuple)
 {
 	struct nat_slot_pair both;
 	uint64_t m = tag_matches(table, nat_slot_hash(tuple, &table->key), &both);
@@ -270,7 +256,7 @@ static uint32_t slot_of(const struct flowtable *table, const struct nat_tuple *t
 
 /* ---- the writer: pairs ---- */
 
-static struct flow pair_at(const struct flowtable *table, uint32_t at)
+struct flow flowtable_pair_at(const struct flowtable *table, uint32_t at)
 {
 	if (!table->slots[at].asked)
 		at = table->slots[at].peer;
@@ -301,213 +287,28 @@ static struct flow pair_at(const struct flowtable *table, uint32_t at)
 	return flow;
 }
 
-static void pair_remove(struct flowtable *table, uint32_t at)
+void flowtable_pair_remove(struct flowtable *table, uint32_t at)
 {
 	uint32_t peer = table->slots[at].peer;
 
-	slot_empty(table, at);
-	slot_empty(table, peer);
+	flowtable_slot_empty(table, at);
+	flowtable_slot_empty(table, peer);
 	nat_relaxed_store(&table->pairs, table->pairs - 1);
-}
-
-/* A free slot for hash that is not "taken", in the emptier bucket, or NAT_SLOT_NONE. */
-static uint32_t free_slot(const struct flowtable *table, uint64_t hash, uint32_t taken)
-{
-	struct nat_slot_pair both = nat_slot_buckets(hash, table->n_slots);
-	unsigned n_free[2] = {0, 0};
-	uint32_t first[2] = {NAT_SLOT_NONE, NAT_SLOT_NONE};
-
-	for (unsigned b = 0; b < 2; b++) {
-		uint32_t bucket = b ? both.second : both.first;
-		uint32_t tags = table->tags[bucket / NAT_BUCKET_SLOTS];
-		for (unsigned i = 0; i < NAT_BUCKET_SLOTS; i++, tags >>= 8)
-			if ((tags & 0xff) == 0 && bucket + i != taken && n_free[b]++ == 0)
-				first[b] = bucket + i;
-	}
-	return n_free[1] > n_free[0] ? first[1] : first[0];
-}
-
-/* The slot of the older of two pairs (either may be NAT_SLOT_NONE); PARKED ones do not count. */
-static uint32_t older(const struct flowtable *table, uint32_t victim, uint32_t at, uint32_t now_ms)
-{
-	if (table->slots[at].state != NAT_SLOT_OPEN)
-		return victim;
-	if (victim == NAT_SLOT_NONE)
-		return at;
-	/* a reader's clock may be a little ahead of now_ms: ages are signed */
-	int32_t age = (int32_t)(now_ms - pair_at(table, at).last_seen);
-	int32_t victim_age = (int32_t)(now_ms - pair_at(table, victim).last_seen);
-	return age > victim_age ? at : victim;
-}
-
-static uint32_t oldest_candidate(const struct flowtable *table, uint32_t victim, uint64_t hash,
-				 uint32_t now_ms)
-{
-	struct nat_slot_pair both = nat_slot_buckets(hash, table->n_slots);
-
-	for (unsigned i = 0; i < NAT_SLOT_CANDIDATES; i++)
-		victim = older(table, victim, nat_slot_candidate(&both, i), now_ms);
-	return victim;
-}
-
-/* Anything evictable near the clock hand; only a table that is nearly all PARKED comes here. */
-static uint32_t any_victim(struct flowtable *table)
-{
-	for (unsigned i = 0; i < FLOWTABLE_HAND_STEPS; i++) {
-		uint32_t at = table->hand++;
-		if (table->hand >= table->n_slots)
-			table->hand = 0;
-		if (table->slots[at].state == NAT_SLOT_OPEN)
-			return at;
-	}
-	return NAT_SLOT_NONE;
-}
-
-static int evict(struct flowtable *table, uint32_t victim, struct flow evicted[2],
-		 unsigned *n_evicted)
-{
-	if (victim == NAT_SLOT_NONE)
-		return ERR_FULL;
-	evicted[(*n_evicted)++] = pair_at(table, victim);
-	pair_remove(table, victim);
-	return ERR_OK;
-}
-
-/*
- * Moves an entry to a free slot of its other bucket. A reader that looks in the wrong order misses
- * it and takes the slow path, which finds it; what readers mark meanwhile is carried along.
- */
-static void slot_move(struct flowtable *table, uint32_t from, uint32_t to, uint64_t hash)
-{
-	struct nat_slot *old = &table->slots[from], *new = &table->slots[to];
-	struct nat_slot content = {0};
-
-	memcpy(&content, old, offsetof(struct nat_slot, last_seen));
-	content.last_seen = nat_relaxed_load(&old->last_seen);
-	content.tcp_flags = nat_relaxed_load(&old->tcp_flags);
-	slot_fill(new, &content);
-	slot_tag(table, to, nat_slot_tag8(hash));
-	nat_relaxed_store(&table->slots[content.peer].peer, to);
-
-	/* another tag: from here on no reader marks the old slot */
-	uint32_t flags =
-	    __atomic_exchange_n(&old->tcp_flags, NAT_SLOT_TAG(old->sequence + 2), __ATOMIC_RELAXED);
-	__atomic_fetch_or(&new->tcp_flags, flags & 0xff, __ATOMIC_RELAXED);
-	slot_empty(table, from);
-}
-
-/* Makes a slot among the candidates of hash free by moving one entry, or NAT_SLOT_NONE. */
-static uint32_t displace(struct flowtable *table, uint64_t hash, uint32_t taken)
-{
-	struct nat_slot_pair both = nat_slot_buckets(hash, table->n_slots);
-
-	for (unsigned i = 0; i < NAT_SLOT_CANDIDATES; i++) {
-		uint32_t from = nat_slot_candidate(&both, i);
-		if (table->slots[from].state == NAT_SLOT_EMPTY)
-			continue; /* taken */
-		uint64_t resident = nat_slot_hash(&table->slots[from].key, &table->key);
-		uint32_t to = free_slot(table, resident, taken);
-		if (to == NAT_SLOT_NONE)
-			continue;
-		slot_move(table, from, to, resident);
-		return from;
-	}
-	return NAT_SLOT_NONE;
-}
-
-/* A slot for hash that is not "taken", free or made free. */
-static int make_room(struct flowtable *table, uint64_t hash, uint32_t taken, uint32_t now_ms,
-		     struct flow evicted[2], unsigned *n_evicted, uint32_t *out)
-{
-	*out = free_slot(table, hash, taken);
-	if (*out == NAT_SLOT_NONE)
-		*out = displace(table, hash, taken);
-	if (*out != NAT_SLOT_NONE)
-		return ERR_OK;
-	int error =
-	    evict(table, oldest_candidate(table, NAT_SLOT_NONE, hash, now_ms), evicted, n_evicted);
-	if (error)
-		return error;
-	*out = free_slot(table, hash, taken);
-	return ERR_OK;
-}
-
-int flowtable_insert(struct flowtable *table, struct flow *flow, uint32_t now_ms,
-		     struct flow evicted[2], unsigned *n_evicted)
-{
-	struct nat_tuple reverse = nat_reverse_tuple(&flow->tuple, &flow->rewrite);
-	struct nat_rewrite back = nat_reverse_rewrite(&flow->tuple);
-	uint64_t hash = nat_slot_hash(&flow->tuple, &table->key);
-	uint64_t reverse_hash = nat_slot_hash(&reverse, &table->key);
-	uint32_t at, peer;
-	int error = ERR_OK;
-
-	*n_evicted = 0;
-	if (nat_tuple_equal(&flow->tuple, &reverse) ||
-	    (flow->state != NAT_SLOT_OPEN && flow->state != NAT_SLOT_PARKED) ||
-	    flow->direction > NAT_INBOUND)
-		return ERR_INVALID;
-	if (slot_of(table, &flow->tuple) != NAT_SLOT_NONE ||
-	    slot_of(table, &reverse) != NAT_SLOT_NONE)
-		return ERR_EXISTS;
-	if (table->pairs >= table->capacity) {
-		/* a victim of either direction's buckets leaves at most one more to evict below */
-		uint32_t victim = oldest_candidate(table, NAT_SLOT_NONE, hash, now_ms);
-		victim = oldest_candidate(table, victim, reverse_hash, now_ms);
-		if (victim == NAT_SLOT_NONE)
-			victim = any_victim(table);
-		error = evict(table, victim, evicted, n_evicted);
-	}
-	if (!error)
-		error = make_room(table, hash, NAT_SLOT_NONE, now_ms, evicted, n_evicted, &at);
-	if (!error)
-		error = make_room(table, reverse_hash, at, now_ms, evicted, n_evicted, &peer);
-	if (error)
-		return error;
-
-	uint8_t other = flow->direction == NAT_OUTBOUND ? NAT_INBOUND : NAT_OUTBOUND;
-	struct nat_slot slot;
-	nat_slot_set(&slot, &reverse, &back);
-	slot.peer = at;
-	slot.state = flow->state;
-	slot.direction = other;
-	slot.tcp_reported = flow->tcp_reported[other];
-	slot.handle = flow->peer_handle;
-	slot.last_seen = now_ms - NAT_SLOT_UNSEEN_MS;
-	slot.tcp_flags = flow->tcp_flags[other];
-	slot_fill(&table->slots[peer], &slot);
-	slot_tag(table, peer, nat_slot_tag8(reverse_hash));
-
-	nat_slot_set(&slot, &flow->tuple, &flow->rewrite);
-	slot.peer = peer;
-	slot.state = flow->state;
-	slot.direction = flow->direction;
-	slot.tcp_reported = flow->tcp_reported[flow->direction];
-	slot.asked = 1;
-	slot.handle = flow->handle;
-	slot.last_seen = now_ms;
-	slot.tcp_flags = flow->tcp_flags[flow->direction];
-	slot_fill(&table->slots[at], &slot);
-	slot_tag(table, at, nat_slot_tag8(hash));
-
-	flow->slot = at;
-	nat_relaxed_store(&table->pairs, table->pairs + 1);
-	return ERR_OK;
 }
 
 bool flowtable_find(const struct flowtable *table, const struct nat_tuple *tuple, struct flow *out)
 {
-	uint32_t at = slot_of(table, tuple);
+	uint32_t at = flowtable_slot_of(table, tuple);
 
 	if (at == NAT_SLOT_NONE)
 		return false;
-	*out = pair_at(table, at);
+	*out = flowtable_pair_at(table, at);
 	return true;
 }
 
 void flowtable_open(struct flowtable *table, const struct nat_tuple *tuple)
 {
-	uint32_t at = slot_of(table, tuple);
+	uint32_t at = flowtable_slot_of(table, tuple);
 
 	if (at == NAT_SLOT_NONE)
 		return;
@@ -518,13 +319,13 @@ void flowtable_open(struct flowtable *table, const struct nat_tuple *tuple)
 
 bool flowtable_remove(struct flowtable *table, const struct nat_tuple *tuple, struct flow *out)
 {
-	uint32_t at = slot_of(table, tuple);
+	uint32_t at = flowtable_slot_of(table, tuple);
 
 	if (at == NAT_SLOT_NONE)
 		return false;
 	if (out)
-		*out = pair_at(table, at);
-	pair_remove(table, at);
+		*out = flowtable_pair_at(table, at);
+	flowtable_pair_remove(table, at);
 	return true;
 }
 
@@ -532,7 +333,7 @@ void flowtable_clear(struct flowtable *table)
 {
 	for (uint32_t at = 0; at < table->n_slots && table->pairs > 0; at++)
 		if (table->slots[at].state != NAT_SLOT_EMPTY)
-			pair_remove(table, at);
+			flowtable_pair_remove(table, at);
 }
 
 uint32_t flowtable_sweep(struct flowtable *table, uint32_t from, uint32_t n,
@@ -545,7 +346,7 @@ uint32_t flowtable_sweep(struct flowtable *table, uint32_t from, uint32_t n,
 		const struct nat_slot *slot = &table->slots[at];
 		if (slot->state == NAT_SLOT_EMPTY || slot->peer < at)
 			continue;
-		struct flow flow = pair_at(table, at);
+		struct flow flow = flowtable_pair_at(table, at);
 		visit(context, &flow);
 	}
 	return to == table->n_slots ? 0 : to;
@@ -553,7 +354,7 @@ uint32_t flowtable_sweep(struct flowtable *table, uint32_t from, uint32_t n,
 
 void flowtable_reported(struct flowtable *table, const struct nat_tuple *tuple, uint8_t tcp_flags)
 {
-	uint32_t at = slot_of(table, tuple);
+	uint32_t at = flowtable_slot_of(table, tuple);
 
 	if (at != NAT_SLOT_NONE)
 		slot_mark(&table->slots[at], table->slots[at].state,
@@ -562,7 +363,7 @@ void flowtable_reported(struct flowtable *table, const struct nat_tuple *tuple, 
 
 void flowtable_reset_flags(struct flowtable *table, const struct nat_tuple *tuple, uint8_t keep)
 {
-	uint32_t at = slot_of(table, tuple);
+	uint32_t at = flowtable_slot_of(table, tuple);
 
 	if (at == NAT_SLOT_NONE)
 		return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <criterion/criterion.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/base/err.h"
 #include "common/nat/rewrite.h"
@@ -102,7 +103,8 @@ Test(flowtable, refuses_absurd_capacities)
 	numbers = random_seeded(&state);
 	cr_expect_eq(flowtable_new(0, &numbers, &table), ERR_INVALID);
 	cr_expect_eq(flowtable_new((1u << 30) + 1, &numbers, &table), ERR_INVALID);
-	cr_expect_eq(flowtable_new(1u << 30, &numbers, &table), ERR_NOMEM, "153 GiB");
+	if (sysconf(_SC_PHYS_PAGES) < (150l << 30) / sysconf(_SC_PAGESIZE))
+		cr_expect_eq(flowtable_new(1u << 30, &numbers, &table), ERR_NOMEM, "153 GiB");
 	cr_expect_null(table);
 	flowtable_free(NULL);
 }
