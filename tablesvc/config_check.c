@@ -320,6 +320,10 @@ static int check_statics(struct check *check)
 {
 	const struct config *config = check->config;
 
+	set_path(check, "static");
+	if (config->n_statics > config->capacity.mappings)
+		return refuse(check, "%u entries are more than capacity.mappings, %u",
+			      config->n_statics, config->capacity.mappings);
 	for (unsigned i = 0; i < config->n_statics; i++) {
 		const struct config_static *mapping = &config->statics[i];
 		set_path(check, "static[%u].external", i);

@@ -25,7 +25,7 @@ static const struct plain gauges[] = {
     {"conat_table_fenced_endpoints",
      "External endpoints that ended, but that a dataplane may still translate for.",
      SERVER(table.fenced)},
-    {"conat_table_memory_bytes", "Memory of the table, allocated at start.",
+    {"conat_table_memory_bytes", "Memory that the table has touched of what it reserved at start.",
      SERVER(table.memory_bytes)},
 };
 

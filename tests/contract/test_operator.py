@@ -487,6 +487,34 @@ timers: {{udp: 3m}}
         self.reload(BASE, "configuration reloaded")
 
 
+class Tls(unittest.TestCase):
+    def test_only_an_operators_certificate_is_let_in(self):
+        with tempfile.TemporaryDirectory() as d:
+            subprocess.run([os.path.join(os.path.dirname(os.path.abspath(__file__)), "..",
+                                         "support", "certificates"), d], check=True)
+            service = Service(BASE.replace("capacity:", "  tls: {{certificate: " + d + "/service.pem,"
+                                           " key: " + d + "/service.key, ca: " + d + "/ca.pem}}\n"
+                                           "capacity:"))
+            self.addCleanup(service.close)
+            server = f"127.0.0.1:{service.port}"
+
+            def ask(who, ca="ca"):
+                return service.ctl("--timeout", "5", "--tls-cert", f"{d}/{who}.pem", "--tls-key",
+                                   f"{d}/{who}.key", "--tls-ca", f"{d}/{ca}.pem", "status",
+                                   server=server)
+            self.assertEqual(ask("operator")[0], 0)
+            for who in ("dataplane", "nobody"):
+                code, _, err = ask(who)
+                self.assertEqual(code, 1, err)
+            self.assertEqual(ask("stranger")[0], 3)
+            self.assertEqual(ask("operator", "other")[0], 3)
+            self.assertEqual(service.ctl("--timeout", "2", "status", server=server)[0], 3)
+            code, _, err = ask("missing")
+            self.assertEqual(code, 1)
+            self.assertIn(f"{d}/missing.pem", err)
+            self.assertEqual(service.ctl("status")[0], 0)  # the unix socket: its permissions
+
+
 class Program(unittest.TestCase):
     def run_service(self, *arguments):
         result = subprocess.run([TABLESVC, *arguments], capture_output=True, text=True,

@@ -372,6 +372,22 @@ Test(config, too_many_prefixes_for_one_push_are_refused)
 	free(text);
 }
 
+Test(config, more_statics_than_mappings_are_refused)
+{
+	char *text = malloc(1 << 16), error[512];
+	size_t used = (size_t)sprintf(text, BASE "capacity: {mappings: 64}\nstatic:\n");
+
+	for (unsigned i = 1; i <= 65; i++)
+		used += (size_t)sprintf(text + used,
+					"- {realm: home, protocol: tcp, external: 192.0.2.1:%u, "
+					"internal: 10.0.0.1:%u}\n",
+					i, i);
+	cr_expect_null(parse(text, error, sizeof error));
+	cr_expect(strstr(error, "t.yaml:5: static: 65 entries are more than capacity.mappings, 64"),
+		  "%s", error);
+	free(text);
+}
+
 Test(config, a_short_error_buffer_is_enough)
 {
 	char error[16];
