@@ -213,6 +213,55 @@ Test(port_pcap, translates_cooked_and_loopback_captures)
 	run_link(DLT_NULL, (const uint8_t[]){2, 0, 0, 0}, 4);
 }
 
+static void put32(FILE *file, uint32_t value)
+{
+	fwrite(&value, 1, sizeof value, file);
+}
+
+/* A section header, one raw IP interface with nanoseconds, enhanced packet blocks. */
+static void write_pcapng(const char *path, const char *const *texts, unsigned n)
+{
+	struct test_packet *packet = malloc(sizeof *packet);
+	FILE *file = fopen(path, "wb");
+	char error[256];
+
+	static const uint32_t section[] = {0x0a0d0d0a, 28,	   0x1a2b3c4d, 1,
+					   UINT32_MAX, UINT32_MAX, 28};
+	static const uint32_t interface[] = {1, 28, DLT_RAW, 0, 9 | 1 << 16, 9, 28};
+	cr_assert_not_null(file);
+	fwrite(section, 1, sizeof section, file);
+	fwrite(interface, 1, sizeof interface, file);
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t when = (1700000000 + (uint64_t)i) * 1000000000 + 123456789;
+		cr_assert(packet_build(texts[i], packet, error, sizeof error), "%s", error);
+		uint32_t padded = (packet->length + 3) / 4 * 4;
+		memset(packet->bytes + packet->length, 0, padded - packet->length);
+		put32(file, 6);
+		put32(file, 32 + padded);
+		put32(file, 0);
+		put32(file, (uint32_t)(when >> 32));
+		put32(file, (uint32_t)when);
+		put32(file, packet->length);
+		put32(file, packet->length);
+		fwrite(packet->bytes, 1, padded, file);
+		put32(file, 32 + padded);
+	}
+	fclose(file);
+	free(packet);
+}
+
+Test(port_pcap, reads_pcapng)
+{
+	struct lab lab;
+
+	lab_new(&lab);
+	write_pcapng(lab.in, in, N_IN);
+	add_sessions(&lab);
+	run_port(&lab);
+	expect_capture(lab.out, out, N_OUT);
+	lab_free(&lab);
+}
+
 Test(port_pcap, steps_over_what_is_not_ipv4)
 {
 	struct lab lab;
