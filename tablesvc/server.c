@@ -279,10 +279,10 @@ static void end_everybody(struct server *server)
 {
 	bool none = false;
 	for (struct peer *peer = server->peers; peer; peer = peer->next) {
-		if (peer->ops->dry) /* health watchers hear of it */
-			peer->ops->dry(peer, monotime_now());
-		rpc_stream_flush(peer->stream);
-		peer_end(peer, STATUS_UNAVAILABLE, "the service stops");
+		if (peer->ops->stop)
+			peer->ops->stop(peer);
+		else
+			peer_end(peer, STATUS_UNAVAILABLE, "the service stops");
 	}
 	/* Give the words a moment to leave; rpc_server_free cancels who does not listen. */
 	for (int i = 0; i < 20 && server->peers; i++)

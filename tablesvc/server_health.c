@@ -68,9 +68,17 @@ static bool dry(struct peer *peer, struct monotime now)
 	return false;
 }
 
+static void stop(struct peer *peer)
+{
+	/* Ends with OK: gRPC may drop a message that an error follows at once. */
+	dry(peer, monotime_now());
+	peer_end(peer, STATUS_OK, "");
+}
+
 static const struct peer_ops health_ops = {
     .message = message,
     .dry = dry,
+    .stop = stop,
 };
 
 int server_health_call(struct server *server, struct grpc_call *call, const char *method)

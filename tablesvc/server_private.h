@@ -49,6 +49,8 @@ struct peer_ops {
 	void (*message)(struct peer *peer, const uint8_t *data, size_t length);
 	/* The turn is dry: queue output. True when there is more to do at once. May be NULL. */
 	bool (*dry)(struct peer *peer, struct monotime now);
+	/* The service stops: last words, and the end. NULL: UNAVAILABLE. */
+	void (*stop)(struct peer *peer);
 	/* May be NULL. */
 	void (*closed)(struct peer *peer);
 };

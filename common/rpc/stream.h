@@ -56,7 +56,8 @@ void rpc_stream_flush(struct rpc_stream *stream);
 /* Client: no more messages from us, once the queue is empty. */
 void rpc_stream_half_close(struct rpc_stream *stream);
 /*
- * Server: sends the status behind what is queued (status 0) or at once instead of it (an error).
+ * Server: sends the status behind what is queued (status 0) or at once instead of it (an error;
+ * gRPC may then also drop messages that are on their way).
  * Client: cancels. Idempotent; "closed" follows later. details is copied.
  */
 void rpc_stream_end(struct rpc_stream *stream, int status, const char *details);
