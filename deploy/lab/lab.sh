@@ -106,12 +106,15 @@ lab_await() {
 	return 1
 }
 
+# lab_ends LABEL SECONDS: SIGTERM, and SIGKILL when that was not enough, which is an error.
 lab_ends() {
 	local label=$1
 	lab_signal "$label" CONT || return 0
 	lab_signal "$label" TERM || return 0
-	lab_await "$label" no 3 || lab_signal "$label" KILL || true
+	lab_await "$label" no "$2" && return 0
+	lab_signal "$label" KILL || true
 	lab_await "$label" no 3
+	lab_fail "$label did not end within $2 s of SIGTERM and was killed"
 }
 
 lab_program() {
@@ -311,7 +314,7 @@ lab_down() {
 		done
 		for file in "$state"/pid/*; do
 			[[ -e $file ]] || continue
-			lab_ends "$(basename "$file")" || true
+			lab_ends "$(basename "$file")" 3 || true
 		done
 	fi
 	for ns in "${LAB_NAMESPACES[@]}"; do
