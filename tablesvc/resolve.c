@@ -41,8 +41,7 @@ static bool in_realm(const struct table *t, uint8_t realm, nat_be32 address)
 	return false;
 }
 
-/* rule + 1, or 0. */
-static uint16_t redirect_of(const struct table *t, const struct nat_tuple *tuple)
+uint16_t resolve_redirect_of(const struct table *t, const struct nat_tuple *tuple)
 {
 	for (unsigned i = 0; i < t->config.n_redirects; i++) {
 		const struct config_redirect *rule = &t->config.redirects[i];
@@ -272,7 +271,7 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 	struct nat_endpoint remote = {.address = tuple->destination,
 				      .port = tuple->destination_port};
 
-	uint16_t redirect = t->config.n_redirects ? redirect_of(t, tuple) : 0;
+	uint16_t redirect = resolve_redirect_of(t, tuple);
 	if (redirect) {
 		resolve_redirect(t, d, r, redirect, answer);
 		return;
@@ -313,7 +312,7 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 					.port = tuple->destination_port};
 	struct nat_endpoint remote = {.address = tuple->source, .port = tuple->source_port};
 
-	uint16_t redirect = t->config.n_redirects ? redirect_of(t, tuple) : 0;
+	uint16_t redirect = resolve_redirect_of(t, tuple);
 	if (redirect) {
 		resolve_redirect(t, d, r, redirect, answer);
 		return;
@@ -349,7 +348,7 @@ static void resolve_peek(struct table *t, const struct wire_request *r, struct w
 	t->counters.peeked++;
 	mapping = mapping_find(t, tuple->realm, tuple->protocol, tuple->source, tuple->source_port);
 	if (mapping) {
-		uint16_t redirect = t->config.n_redirects ? redirect_of(t, tuple) : 0;
+		uint16_t redirect = resolve_redirect_of(t, tuple);
 		struct nat_endpoint remote =
 		    redirect ? t->config.redirects[redirect - 1].to : destination;
 		session = session_find(t, mapping, remote.address, remote.port);

@@ -14,8 +14,9 @@ static void try_to_activate(struct table *t, struct static_entry *e)
 {
 	const struct config_static *wanted = &e->mapping;
 	uint64_t place = portpool_place(t->pools, wanted->protocol, &wanted->external);
+	if (place == PORTPOOL_NONE) /* a reload is just taking its address away */
+		return;
 	uint32_t rival = portpool_owner(t->pools, place);
-
 	if (rival && !(mapping_at(t, rival)->flags & MAPPING_RETIRED))
 		mapping_retire(t, rival);
 	rival = mapping_find(t, wanted->realm, wanted->protocol, wanted->internal.address,
@@ -66,7 +67,10 @@ int statics_add(struct table *t, const struct config_static *mapping, bool from_
 	*free_entry = (struct static_entry){
 	    .mapping = *mapping, .used = true, .from_config = from_config, .state = FENCED};
 	t->statics_waiting++;
+	bool busy = t->statics_busy;
+	t->statics_busy = true; /* what it retires may be clean at once, and look for waiting ones */
 	try_to_activate(t, free_entry);
+	t->statics_busy = busy;
 	if (state)
 		*state = free_entry->state;
 	return 0;

@@ -305,6 +305,8 @@ void expiry_dropped(struct table *t, uint32_t session, uint64_t bit);
 void expiry_released(struct table *t, uint32_t session, uint64_t bit, uint32_t age_ms);
 
 /* resolve.c */
+/* The redirect that a tuple falls under: rule + 1, or 0. */
+uint16_t resolve_redirect_of(const struct table *t, const struct nat_tuple *tuple);
 void resolve_answer(struct table *t, struct dataplane *d, const struct wire_request *request,
 		    struct wire_answer *answer);
 void resolve_prefetch(struct table *t, const struct wire_request *requests, unsigned n);

@@ -35,6 +35,18 @@ static void end_redirected(struct table *t)
 			session_end(t, i, NAT_REASON_POLICY);
 }
 
+/* What a new rule takes over must not go on as before at one dataplane and anew at another (U4). */
+static void end_taken_over(struct table *t)
+{
+	for (uint32_t i = 1; i < t->sessions.fresh; i++) {
+		if (session_at(t, i)->state != SESSION_LIVE)
+			continue;
+		struct nat_tuple tuple = session_tuple(t, i);
+		if (!session_at(t, i)->redirect && resolve_redirect_of(t, &tuple))
+			session_end(t, i, NAT_REASON_POLICY);
+	}
+}
+
 static void end_retired(struct table *t)
 {
 	for (uint32_t i = 1; i < t->mappings.fresh; i++) {
@@ -96,6 +108,8 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 		t->realm_index[i] = -1;
 	for (unsigned i = 0; i < t->config.n_realms; i++)
 		t->realm_index[t->config.realms[i].id] = (int)i;
+	if (redirects)
+		end_taken_over(t);
 	if (pools)
 		end_retired(t);
 	reload_statics(t);
