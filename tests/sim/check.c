@@ -52,7 +52,8 @@ static struct seen *seen_at(struct seen *table, struct nat_endpoint external, ui
 static bool ever_static(const struct sim *sim, const struct nat_endpoint *external)
 {
 	for (unsigned i = 0; i < sim->n_statics; i++)
-		if (sim->statics[i].external.port == external->port)
+		if (sim->statics[i].external.port == external->port &&
+		    sim->statics[i].external.address == external->address)
 			return true;
 	return false;
 }
@@ -85,6 +86,8 @@ static void see(struct sim *sim, const struct claim *claim, const char *who, uns
 	    0};
 	mine.external = block;
 	mine.protocol = 0;
+	if (claim->realm == NAT_REALM_OUTSIDE) /* clients of a redirect share one subscriber */
+		mine.internal.address = 0;
 	other = seen_at(seen_blocks, block, 0, &fresh);
 	if (fresh)
 		*other = mine;
@@ -170,6 +173,15 @@ static void read_flows(struct dataplane *dp)
 		fail(sim, "dp%u: its readers were not told of the lease", dp->index);
 }
 
+/* The claim is what the table says of the session. */
+static bool agrees(const struct claim *claim, const struct table_session_row *row)
+{
+	return claim->internal.address == row->internal.address &&
+	       claim->internal.port == row->internal.port && claim->realm == row->realm &&
+	       claim->external.address == row->external.address &&
+	       claim->external.port == row->external.port && claim->protocol == row->protocol;
+}
+
 static void check_holders(struct sim *sim, const struct dataplane *dp)
 {
 	if (dp->bit >= 64)
@@ -179,6 +191,9 @@ static void check_holders(struct sim *sim, const struct dataplane *dp)
 		if (row && !(row->holders >> dp->bit & 1))
 			fail(sim, "dp%u holds session %lx of port %u, and the table does not know",
 			     dp->index, (unsigned long)row->handle, ntohs(row->external.port));
+		if (row && !agrees(&dp->claims.at[i], row))
+			fail(sim, "U4: dp%u takes session %lx for another than the table",
+			     dp->index, (unsigned long)row->handle);
 	}
 }
 

@@ -46,6 +46,15 @@ void claims_of(struct claims *claims, const struct nat_tuple *tuple,
 
 /* ---- what the cache calls */
 
+static void cover_answer(struct sim *sim, const struct nat_tuple *tuple,
+			 const struct wire_answer *answer)
+{
+	bool twice = answer->rewrite.source != tuple->source &&
+		     answer->rewrite.destination != tuple->destination;
+	sim->coverage.hairpins += answer->handle != answer->peer_handle;
+	sim->coverage.redirects += twice && answer->handle == answer->peer_handle;
+}
+
 static void answered(void *context, struct engine_packet *packet, const struct wire_answer *answer,
 		     struct monotime now)
 {
@@ -67,6 +76,7 @@ static void answered(void *context, struct engine_packet *packet, const struct w
 	if (answer->verdict != NAT_TRANSLATE || body.op == WIRE_PEEK || !can_translate(dp))
 		return;
 	dp->translated++;
+	cover_answer(dp->sim, &body.tuple, answer);
 	claims_of(&dp->said, &body.tuple, &answer->rewrite, answer->direction, answer->handle,
 		  answer->peer_handle);
 }
@@ -74,6 +84,7 @@ static void answered(void *context, struct engine_packet *packet, const struct w
 static void wait_for_readers(void *context)
 {
 	struct dataplane *dp = context;
+	dp->sim->coverage.readers_waited_for += dp->readers.n > 0;
 	dp->readers.n = 0; /* they come to their end, with what they copied */
 }
 
@@ -123,6 +134,7 @@ void dataplane_free(struct dataplane *dp)
 {
 	if (!dp->alive)
 		return;
+	cover_dataplane(dp);
 	cache_free(dp->cache);
 	flowtable_free(dp->flows);
 	dp->alive = false;
@@ -145,6 +157,7 @@ void dataplane_crash(struct dataplane *dp)
 	struct sim *sim = dp->sim;
 
 	trace(sim, "dp%u: crashes", dp->index);
+	sim->coverage.crashes++;
 	leave_ghost(dp);
 	if (dp->link) {
 		link_break(sim, dp->link);

@@ -20,6 +20,11 @@ static nat_be16 external_port(struct sim *sim)
 				below(sim, sim->pool.port_last - sim->pool.port_first + 1u)));
 }
 
+static nat_be32 external_address(struct sim *sim)
+{
+	return sim->pool_prefixes[below(sim, sim->shape.addresses)].address;
+}
+
 static uint8_t protocol(struct sim *sim)
 {
 	static const uint8_t protocols[] = {NAT_UDP, NAT_UDP, NAT_UDP, NAT_TCP, NAT_TCP, NAT_ICMP};
@@ -76,7 +81,7 @@ static struct nat_tuple stranger(struct sim *sim)
 {
 	return (struct nat_tuple){.source = htonl(0x08080800 + below(sim, 3)),
 				  .source_port = htons((uint16_t)(80 + below(sim, 3))),
-				  .destination = sim->pool_prefix.address,
+				  .destination = external_address(sim),
 				  .destination_port = external_port(sim),
 				  .protocol = protocol(sim),
 				  .realm = NAT_REALM_OUTSIDE};
@@ -98,6 +103,22 @@ static bool hairpin(struct sim *sim, struct nat_tuple *out)
 	return true;
 }
 
+/* To the destination of a redirect, whether it is configured or not. */
+static struct nat_tuple redirected(struct sim *sim)
+{
+	const struct config_redirect *rule = &sim->redirects[below(sim, 2)];
+	bool outside = rule->from_realm == NAT_REALM_OUTSIDE;
+
+	return (struct nat_tuple){
+	    .source = outside ? htonl(0x08080800 + below(sim, 3)) : subscriber(sim),
+	    .source_port = internal_port(sim),
+	    .destination = rule->destination.address,
+	    .destination_port = rule->destination.port,
+	    .protocol = rule->protocol,
+	    .realm = rule->from_realm,
+	};
+}
+
 static struct dataplane *any_dataplane(struct sim *sim)
 {
 	return &sim->dataplanes[below(sim, sim->shape.dataplanes)];
@@ -108,7 +129,7 @@ static void operate_static(struct sim *sim)
 	struct config_static mapping = {
 	    .realm = 1,
 	    .protocol = chance(sim, 500) ? NAT_UDP : NAT_TCP,
-	    .external = {sim->pool_prefix.address, external_port(sim), 0},
+	    .external = {external_address(sim), external_port(sim), 0},
 	    .internal = {subscriber(sim), internal_port(sim), 0},
 	};
 	const char *state = "";
@@ -127,7 +148,29 @@ static void operate_static(struct sim *sim)
 		      state ? state : "");
 		if (rc == 0)
 			sim->statics[sim->n_statics++] = mapping;
+		sim->coverage.statics += rc == 0;
 	}
+}
+
+/* Another configuration: the second address comes and goes, redirects too, other policies. */
+static void operate_reload(struct sim *sim)
+{
+	char error[256] = "";
+
+	sim->config.generation++;
+	sim->pool.n_prefixes = 1 + below(sim, sim->shape.addresses);
+	sim->pool.filtering_udp = below(sim, 3);
+	sim->config.n_redirects = below(sim, 3);
+	sim->config.inbound_refresh = chance(sim, 500);
+	sim->config.hairpinning = chance(sim, 700);
+	sim->config.timers.udp = 100 + below(sim, 1400);
+	sim->config.limits.blocks = 1 + below(sim, 3);
+	int rc = table_reload(sim->table, &sim->config, table_now(sim), error, sizeof error);
+	trace(sim, "operator: reload, %u addresses, %u redirects: %d %s", sim->pool.n_prefixes,
+	      sim->config.n_redirects, rc, error);
+	if (rc)
+		fail(sim, "a reload was refused: %s", error);
+	sim->coverage.reloads++;
 }
 
 static void operate(struct sim *sim)
@@ -137,13 +180,16 @@ static void operate(struct sim *sim)
 	char name[16];
 
 	sim->table_changed = true;
-	switch (below(sim, 4)) {
+	switch (below(sim, 6)) {
 	case 0:
 		operate_static(sim);
 		break;
 	case 1:
 		snprintf(name, sizeof name, "dp%u", below(sim, sim->shape.dataplanes));
 		table_drain(sim->table, name, chance(sim, 700), table_now(sim));
+		break;
+	case 2:
+		operate_reload(sim);
 		break;
 	default:
 		rows_read(sim);
@@ -155,6 +201,7 @@ static void operate(struct sim *sim)
 		else
 			filter.external = row->external;
 		table_delete(sim->table, &filter, table_now(sim), &mappings, &sessions);
+		sim->coverage.deletes += mappings;
 		trace(sim, "operator: deletes port %u or subscriber %08x: %lu mappings",
 		      ntohs(filter.external.port), ntohl(filter.subscriber),
 		      (unsigned long)mappings);
@@ -197,6 +244,10 @@ void disturb_operation(struct sim *sim)
 		if (known_tuple(sim, false, &tuple))
 			dataplane_packet(dp, &tuple, flags_of(sim, tuple.protocol), hold);
 		break;
+	case 10:
+		tuple = redirected(sim);
+		dataplane_packet(dp, &tuple, tuple.protocol == NAT_TCP ? NAT_TCP_SYN : 0, hold);
+		break;
 	default:
 		tuple = disturb_outbound(sim, &flags);
 		dataplane_packet(dp, &tuple, flags, hold);
@@ -217,6 +268,7 @@ void disturb_fault(struct sim *sim)
 		break;
 	case 1: /* a zombie: stopped until its fence is over, and then some */
 		dp->frozen = sim->now + ms(fence - 200 + below(sim, 1000));
+		sim->coverage.zombies++;
 		dp->readers.n = 0;
 		trace(sim, "dp%u: freezes for %ld ms", dp->index,
 		      (long)((dp->frozen - sim->now) / MS_NS));
@@ -235,6 +287,7 @@ void disturb_fault(struct sim *sim)
 		dp->link->hold =
 		    sim->now +
 		    ms(below(sim, (uint32_t)(chance(sim, 500) ? c->lease_ms : fence + 500)));
+		sim->coverage.partitions++;
 		trace(sim, "dp%u: partitioned for %ld ms", dp->index,
 		      (long)((dp->link->hold - sim->now) / MS_NS));
 		break;

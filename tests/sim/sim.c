@@ -15,12 +15,13 @@
 #include "tests/sim/sim.h"
 #include "tests/sim/mutation.h"
 
-enum { PROCESSES_MAX = 64, REPORTED_MAX = 10 };
+enum { PROCESSES_MAX = 64, REPORTED_MAX = 10, COVERING_SEEDS = 500 };
 
 struct shared {			    /* between the processes */
 	uint64_t at[PROCESSES_MAX]; /* the seed each is at */
 	uint64_t failed, steps, translated, done;
 	int stop;
+	struct coverage coverage;
 };
 
 void trace(struct sim *sim, const char *format, ...)
@@ -49,6 +50,26 @@ void fail(struct sim *sim, const char *format, ...)
 	trace(sim, "FAILED: %s", sim->failure);
 }
 
+static void cover(struct coverage *all, const struct coverage *one)
+{
+#define COVER_ADD(name) __atomic_add_fetch(&all->name, one->name, __ATOMIC_RELAXED);
+	COVERED(COVER_ADD)
+#undef COVER_ADD
+}
+
+/* Prints what happened; true when all of it did. */
+static bool covered(const struct coverage *all)
+{
+	bool complete = true;
+#define COVER_PRINT(name)                                                                          \
+	printf("%s %lu, ", #name, (unsigned long)all->name);                                       \
+	complete = complete && all->name;
+	COVERED(COVER_PRINT)
+#undef COVER_PRINT
+	printf("in all\n");
+	return complete;
+}
+
 static void run_some(struct shared *shared, unsigned process, unsigned processes, uint64_t from,
 		     uint64_t seeds, bool stop_at_first, bool quiet)
 {
@@ -59,6 +80,7 @@ static void run_some(struct shared *shared, unsigned process, unsigned processes
 		shared->at[process] = from + i;
 		bool good = sim_run(&sim, from + i, false);
 		__atomic_add_fetch(&shared->done, 1, __ATOMIC_RELAXED);
+		cover(&shared->coverage, &sim.coverage);
 		__atomic_add_fetch(&shared->steps, sim.steps, __ATOMIC_RELAXED);
 		for (unsigned d = 0; d < sim.shape.dataplanes; d++)
 			__atomic_add_fetch(&shared->translated, sim.dataplanes[d].translated,
@@ -160,6 +182,10 @@ int main(int argc, char **argv)
 		printf(result == 1 ? "found, as it must be\n"
 				   : "NOT FOUND: the simulator does not see this\n");
 		return result != 1;
+	}
+	if (!covered(&shared->coverage) && result == 0 && seeds >= COVERING_SEEDS) {
+		printf("a 0 above: the simulator does not test that any more\n");
+		result = 3;
 	}
 	return result;
 }

@@ -134,10 +134,27 @@ struct remembered { /* the last answer to a tuple, for U4 */
 };
 enum { REMEMBERED = 4096 };
 
+/* How often what happened; a simulation in which something never happens does not test it. */
+#define COVERED(X)                                                                                 \
+	X(evicted)                                                                                 \
+	X(released) X(expired) X(invalidated) X(flushed) X(stale_answers) X(asked_again)           \
+	    X(negative_hits) X(coalesced) X(not_renewed) X(flags_reported) X(reports_full)         \
+		X(cache_full) X(disconnects) X(draining) X(pending_full) X(pending_timeout)        \
+		    X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)         \
+			X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles)        \
+			    X(crashes) X(zombies) X(partitions) X(hairpins) X(redirects)           \
+				X(statics) X(deletes) X(reloads) X(readers_waited_for)
+struct coverage {
+#define COVERED_FIELD(name) uint64_t name;
+	COVERED(COVERED_FIELD)
+#undef COVERED_FIELD
+};
+
 struct sim_shape { /* drawn from the seed */
 	unsigned dataplanes, subscribers, ports, remotes;
 	uint32_t capacity; /* pairs of a flow table */
 	unsigned fault_every_ms, op_every_us;
+	unsigned addresses; /* of the pool, at first */
 	int64_t end;
 	bool calm; /* no faults: delays and evictions only */
 };
@@ -156,8 +173,9 @@ struct sim {
 
 	struct config config;
 	struct config_pool pool;
-	struct config_prefix pool_prefix, realm_prefix;
+	struct config_prefix pool_prefixes[2], realm_prefix; /* a reload may take the second away */
 	struct config_realm realm;
+	struct config_redirect redirects[2];
 	struct journal *journal;
 	struct table *table;
 	bool table_changed;
@@ -176,6 +194,7 @@ struct sim {
 	unsigned n_statics;
 	struct remembered remembered[REMEMBERED];
 	struct wire_config *wire_config;
+	struct coverage coverage;
 };
 
 /* ---- sim.c */
@@ -209,6 +228,8 @@ static inline bool can_translate(const struct dataplane *dp)
 }
 
 /* ---- world.c */
+/* What a dataplane counted, before it goes. */
+void cover_dataplane(struct dataplane *dp);
 bool sim_run(struct sim *sim, uint64_t seed, bool trace);
 
 /* ---- link.c */

@@ -61,10 +61,12 @@ static void make_config(struct sim *sim)
 	c->pending.per_flow = between(sim, 1, 4);
 
 	uint32_t blocks = between(sim, 2, 6);
-	sim->pool_prefix = (struct config_prefix){htonl(0xc6336400), 32};
+	sim->shape.addresses = between(sim, 1, 2);
+	sim->pool_prefixes[0] = (struct config_prefix){htonl(0xc6336401), 32};
+	sim->pool_prefixes[1] = (struct config_prefix){htonl(0xc6336402), 32};
 	sim->pool = (struct config_pool){.name = "pool",
-					 .prefixes = &sim->pool_prefix,
-					 .n_prefixes = 1,
+					 .prefixes = sim->pool_prefixes,
+					 .n_prefixes = sim->shape.addresses,
 					 .port_first = 1024,
 					 .port_last = (uint16_t)(1024 + blocks * BLOCK - 1),
 					 .block_size = BLOCK,
@@ -78,6 +80,23 @@ static void make_config(struct sim *sim)
 	c->n_pools = 1;
 	c->realms = &sim->realm;
 	c->n_realms = 1;
+	/* Out: a subscriber's packets to 9.9.9.9 go elsewhere. In: a service behind two-way NAT. */
+	sim->redirects[0] =
+	    (struct config_redirect){.name = "out",
+				     .from_realm = 1,
+				     .to_realm = NAT_REALM_OUTSIDE,
+				     .protocol = NAT_UDP,
+				     .destination = {htonl(0x09090909), htons(53), 0},
+				     .to = {htonl(0x08080801), htons(5353), 0}};
+	sim->redirects[1] =
+	    (struct config_redirect){.name = "in",
+				     .from_realm = NAT_REALM_OUTSIDE,
+				     .to_realm = 1,
+				     .protocol = NAT_TCP,
+				     .destination = {htonl(0xc6336401), htons(443), 0},
+				     .to = {htonl(0x0a000001), htons(8443), 0}};
+	c->redirects = sim->redirects;
+	c->n_redirects = between(sim, 0, 2);
 }
 
 /* ---- what happens next */
@@ -252,6 +271,48 @@ static void heal(struct sim *sim)
 	}
 }
 
+void cover_dataplane(struct dataplane *dp)
+{
+	struct coverage *c = &dp->sim->coverage;
+	struct cache_counters counters;
+
+	cache_counters(dp->cache, &counters);
+	c->evicted += counters.evicted;
+	c->released += counters.released;
+	c->expired += counters.expired;
+	c->invalidated += counters.invalidated;
+	c->flushed += counters.flushed;
+	c->stale_answers += counters.stale_answers;
+	c->asked_again += counters.asked_again;
+	c->negative_hits += counters.negative_hits;
+	c->coalesced += counters.coalesced;
+	c->not_renewed += counters.not_renewed;
+	c->flags_reported += counters.flags_reported;
+	c->reports_full += counters.reports_full;
+	c->cache_full += counters.cache_full;
+	c->disconnects += counters.disconnects;
+	c->draining += counters.drops[NAT_REASON_DRAINING];
+	c->pending_full += counters.drops[NAT_REASON_PENDING_FULL];
+	c->pending_timeout += counters.drops[NAT_REASON_PENDING_TIMEOUT];
+	c->no_table += counters.drops[NAT_REASON_NO_TABLE];
+	c->lease_over += counters.drops[NAT_REASON_LEASE_OVER];
+	c->ports_exhausted += counters.drops[NAT_REASON_PORTS_EXHAUSTED];
+	c->filtered += counters.drops[NAT_REASON_FILTERED];
+	c->no_mapping += counters.drops[NAT_REASON_NO_MAPPING];
+	c->table_full += counters.drops[NAT_REASON_TABLE_FULL];
+}
+
+static void cover_table(struct sim *sim)
+{
+	struct table_counters counters;
+
+	table_counters(sim->table, &counters);
+	sim->coverage.created = counters.created;
+	sim->coverage.peeked = counters.peeked;
+	sim->coverage.expire_asked = counters.expire_asked;
+	sim->coverage.stale_handles = counters.stale_handles;
+}
+
 bool sim_run(struct sim *sim, uint64_t seed, bool traced)
 {
 	memset(sim, 0, sizeof *sim);
@@ -275,6 +336,7 @@ bool sim_run(struct sim *sim, uint64_t seed, bool traced)
 		heal(sim);
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
 		dataplane_free(&sim->dataplanes[i]);
+	cover_table(sim);
 	links_free(sim);
 	table_free(sim->table);
 	sim->journal->ops->free(sim->journal);
