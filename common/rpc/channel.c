@@ -6,7 +6,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/grpc.h"
 
-enum { ADDRESS_MAX = 256 };
+enum { ADDRESS_MAX = 256, ROOM_POLL_MS = 20 };
 
 struct rpc_channel {
 	struct rpc_loop *loop;
@@ -96,7 +96,9 @@ struct grpc_channel *rpc_channel_grpc(const struct rpc_channel *channel)
 struct call {
 	struct rpc_stream *stream; /* NULL when closed */
 	int (*message)(void *context, const uint8_t *data, size_t length);
+	bool (*room)(void *context); /* NULL = always */
 	void *context;
+	bool paused;
 	bool progress; /* something happened: rpc_loop_drain returns */
 	int result;    /* message's non-zero result */
 	int status;
@@ -110,8 +112,12 @@ static void call_message(void *context, const uint8_t *data, size_t length)
 	if (call->result)
 		return;
 	call->result = call->message ? call->message(call->context, data, length) : 0;
-	if (call->result)
+	if (call->result) {
 		rpc_stream_end(call->stream, GRPC_STATUS_CANCELLED, "");
+	} else if (call->room && !call->room(call->context)) {
+		call->paused = true;
+		rpc_stream_pause(call->stream, true);
+	}
 }
 
 static void call_closed(void *context, int status, const char *details)
@@ -143,12 +149,34 @@ static int call_finish(struct call *call, const char *address, bool timed_out, c
 	return call->status == GRPC_STATUS_UNAVAILABLE ? ERR_UNAVAILABLE : ERR_STATE;
 }
 
+/* Nobody reads the list: the queue is served for the connection's sake, and no time runs out. */
+static void wait_for_room(struct rpc_loop *loop, struct call *call)
+{
+	const bool never = false;
+
+	while (!call->room(call->context))
+		rpc_loop_drain(loop, &never, ROOM_POLL_MS);
+	call->paused = false;
+	if (call->stream)
+		rpc_stream_pause(call->stream, false);
+}
+
 int rpc_call(const char *address, const struct rpc_credentials *credentials, const char *method,
 	     const void *request, size_t length, int timeout_ms,
 	     int (*message)(void *context, const uint8_t *data, size_t length), void *context,
 	     int *status, char *error, size_t error_size)
 {
-	struct call call = {.message = message, .context = context};
+	return rpc_call_list(address, credentials, method, request, length, timeout_ms, message,
+			     NULL, context, status, error, error_size);
+}
+
+int rpc_call_list(const char *address, const struct rpc_credentials *credentials,
+		  const char *method, const void *request, size_t length, int timeout_ms,
+		  int (*message)(void *context, const uint8_t *data, size_t length),
+		  bool (*room)(void *context), void *context, int *status, char *error,
+		  size_t error_size)
+{
+	struct call call = {.message = message, .room = room, .context = context};
 	struct rpc_loop *loop;
 	struct rpc_channel *channel = NULL;
 	error[0] = 0;
@@ -167,6 +195,8 @@ int rpc_call(const char *address, const struct rpc_credentials *credentials, con
 	rpc_stream_half_close(call.stream);
 	bool timed_out = false;
 	while (call.stream && !timed_out) {
+		if (call.paused)
+			wait_for_room(loop, &call);
 		call.progress = false;
 		rpc_loop_drain(loop, &call.progress, timeout_ms);
 		timed_out = !call.progress;

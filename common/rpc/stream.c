@@ -11,7 +11,8 @@
  * up by one during callbacks.
  *
  * A server stops receiving while its send queue is full: a peer that does not read its answers does
- * not get more questions in. A client never stops receiving, or both ends could wait for ever.
+ * not get more questions in. A client stops only when its owner says so (rpc_stream_pause), or both
+ * ends could wait for ever.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct rpc_stream {
 
 	unsigned busy; /* outstanding operations and running callbacks */
 	bool receiving, received_all;
+	bool paused; /* client */
 	bool sending;
 	bool is_over; /* RECV_CLOSE or RECV_STATUS completed */
 	bool ending;  /* we want it to end; nothing more is queued */
@@ -63,7 +65,8 @@ static void start(struct rpc_stream *s, grpc_op *ops, size_t n, struct rpc_tag *
 
 static void start_receive(struct rpc_stream *s)
 {
-	if (s->receiving || s->received_all || (s->server && (s->ending || s->is_over)))
+	if (s->receiving || s->received_all || s->paused ||
+	    (s->server && (s->ending || s->is_over)))
 		return;
 	if (s->server && s->count == s->size) {
 		s->was_full = true;
@@ -73,6 +76,13 @@ static void start_receive(struct rpc_stream *s)
 	s->in = NULL;
 	s->receiving = true;
 	start(s, &op, 1, &s->received);
+}
+
+void rpc_stream_pause(struct rpc_stream *s, bool paused)
+{
+	s->paused = paused;
+	if (!paused)
+		start_receive(s);
 }
 
 static void send_status(struct rpc_stream *s)

@@ -56,6 +56,11 @@ void rpc_stream_flush(struct rpc_stream *stream);
 /* Client: no more messages from us, once the queue is empty. */
 void rpc_stream_half_close(struct rpc_stream *stream);
 /*
+ * Client: no more messages are taken in (paused), or again. What the other side may still send is
+ * bounded by the window; its keepalive is answered. "closed" waits until resumed.
+ */
+void rpc_stream_pause(struct rpc_stream *stream, bool paused);
+/*
  * Server: sends the status behind what is queued (status 0) or at once instead of it (an error;
  * gRPC may then also drop messages that are on their way).
  * Client: cancels. Idempotent; "closed" follows later. details is copied.

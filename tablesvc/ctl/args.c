@@ -30,7 +30,7 @@ static const struct {
 			 "forward an external endpoint until a restart or reload", 3, 3},
     [ARGS_STATIC_DEL] = {"static", "del", "PROTOCOL EXTERNAL [INTERNAL]", "end a port forward", 2,
 			 3},
-    [ARGS_DELETE] = {"delete", NULL, "", "end mappings that match; needs a filter", 0, 0},
+    [ARGS_DELETE] = {"delete", NULL, "", "end mappings that match; needs one address", 0, 0},
     [ARGS_DRAIN] = {"drain", NULL, "DATAPLANE", "new flows go elsewhere; by name or number", 1, 1},
 };
 
@@ -289,8 +289,8 @@ static int check_together(const struct args *args, FILE *err)
 	if (strncmp(args->server, "unix:", 5) == 0 ? !args->server[5] : !strchr(args->server, ':'))
 		return wrong(err, "--server %s: not HOST:PORT or unix:PATH", args->server);
 	if (args->command == ARGS_DELETE && !args->subscriber && !args->external.address &&
-	    !args->remote.address && !args->protocol && !args->realm)
-		return wrong(err, "delete: without a filter it would end everything");
+	    !args->remote.address)
+		return wrong(err, "delete needs --subscriber, --external or --remote");
 	return 0;
 }
 

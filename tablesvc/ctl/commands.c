@@ -30,7 +30,13 @@ static int on_message(void *context, const uint8_t *data, size_t length)
 		return ERR_MALFORMED;
 	run->command->print(run, reply);
 	protobuf_c_message_free_unpacked(reply, NULL);
-	return ferror(run->out) ? ERR_IO : 0;
+	return spool_failed(run->spool) ? ERR_IO : 0;
+}
+
+static bool has_room(void *context)
+{
+	struct run *run = context;
+	return spool_has_room(run->spool);
 }
 
 static int call(struct run *run, const struct command *command, const ProtobufCMessage *request,
@@ -47,8 +53,9 @@ static int call(struct run *run, const struct command *command, const ProtobufCM
 	size_t length = protobuf_c_message_pack(request, bytes);
 	snprintf(method, sizeof method, "/conat.v1.NatAdmin/%s", command->method);
 	run->command = command;
-	int result = rpc_call(run->args->server, &run->args->credentials, method, bytes, length,
-			      run->args->timeout_ms, on_message, run, &status, error, sizeof error);
+	int result = rpc_call_list(run->args->server, &run->args->credentials, method, bytes,
+				   length, run->args->timeout_ms, on_message, has_room, run,
+				   &status, error, sizeof error);
 	if (!result)
 		return ARGS_EXIT_OK;
 	if (result == ERR_UNAVAILABLE) {
@@ -124,14 +131,15 @@ static int call_drain(struct run *run, FILE *err)
 	return call(run, &rows_commands[ARGS_DRAIN], &request.base, err);
 }
 
-int commands_run(const struct args *args, FILE *out, FILE *err)
+int commands_run(const struct args *args, struct spool *out, FILE *err)
 {
-	struct run run = {.args = args, .out = out};
+	struct run run = {.args = args, .out = spool_file(out), .spool = out};
 	Conat__V1__StatusRequest empty = CONAT__V1__STATUS_REQUEST__INIT; /* all empty ones alike */
 	int code;
 
 	if (rows_commands[args->command].list)
-		output_start(&run.output, out, args->json, rows_commands[args->command].columns);
+		output_start(&run.output, run.out, args->json,
+			     rows_commands[args->command].columns);
 	switch (args->command) {
 	case ARGS_MAPPINGS:
 	case ARGS_SESSIONS:
@@ -152,9 +160,5 @@ int commands_run(const struct args *args, FILE *out, FILE *err)
 	}
 	if (!code && rows_commands[args->command].list)
 		output_end(&run.output);
-	if (fflush(out) != 0 && !code) {
-		fputs("conatctl: the output cannot be written\n", err);
-		code = ARGS_EXIT_FAILED;
-	}
 	return code;
 }

@@ -5,8 +5,9 @@
 
 #include <stdio.h>
 #include "tablesvc/ctl/args.h"
+#include "tablesvc/ctl/spool.h"
 
 /* Returns an exit code of enum args_exit; sentences go to err. */
-int commands_run(const struct args *args, FILE *out, FILE *err);
+int commands_run(const struct args *args, struct spool *out, FILE *err);
 
 #endif

@@ -13,7 +13,8 @@ struct run {
 	const struct command *command;
 	struct output output;
 	FILE *out;
-	uint64_t acted_on; /* delete: mappings; nothing is an exit code of its own */
+	struct spool *spool; /* behind out */
+	uint64_t acted_on;   /* delete: mappings; nothing is an exit code of its own */
 	struct nat_endpoint internal_found; /* static del without INTERNAL */
 	bool found;
 };

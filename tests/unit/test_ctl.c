@@ -6,8 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <pthread.h>
+#include <unistd.h>
+#include "common/base/err.h"
 #include "tablesvc/ctl/args.h"
 #include "tablesvc/ctl/output.h"
+#include "tablesvc/ctl/spool.h"
 
 enum { WORDS = 32 };
 
@@ -49,7 +53,7 @@ ParameterizedTestParameters(ctl, knows_its_commands)
 	    {"static del udp 192.0.2.1:80", ARGS_STATIC_DEL},
 	    {"static del udp 192.0.2.1:80 10.0.0.1:1 --realm 2", ARGS_STATIC_DEL},
 	    {"delete --remote 1.1.1.1", ARGS_DELETE},
-	    {"delete --protocol udp", ARGS_DELETE},
+	    {"delete --protocol udp --subscriber 10.0.0.1", ARGS_DELETE},
 	    {"drain dp1 --undo", ARGS_DRAIN},
 	    {"drain 0", ARGS_DRAIN},
 	};
@@ -104,7 +108,8 @@ ParameterizedTestParameters(ctl, wrong_arguments_get_a_sentence)
 	    {"--server nowhere status", "--server nowhere: not HOST:PORT"},
 	    {"--server unix: status", "--server unix:: not HOST:PORT"},
 	    {"--tls-key k status", "go together"},
-	    {"delete", "without a filter it would end everything"},
+	    {"delete", "delete needs --subscriber, --external or --remote"},
+	    {"delete --protocol udp --realm 1", "delete needs --subscriber"},
 	    {"drain", "drain needs DATAPLANE"},
 	    {"drain ''", "a dataplane's name has 1 to 63 bytes"},
 	    {"drain aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -266,4 +271,74 @@ Test(ctl, a_terminal_gets_no_control_characters_and_json_no_broken_utf8)
 	text = rows_of(true, broken, 1);
 	cr_expect_eq(strncmp(text, "{\"name\":null,", 13), 0, "%s", text);
 	free(text);
+}
+
+/* ---- the spool ---- */
+
+Test(ctl, the_spool_keeps_order_past_its_size)
+{
+	enum { LINES = 200000 };
+	struct spool *spool;
+	FILE *file = tmpfile();
+
+	cr_assert_eq(spool_new(fileno(file), &spool), 0);
+	for (unsigned i = 0; i < LINES; i++)
+		fprintf(spool_file(spool), "%u\n", i);
+	cr_expect_eq(spool_free(spool), 0);
+	rewind(file);
+	for (unsigned i = 0; i < LINES; i++) {
+		unsigned n = 0;
+		cr_assert_eq(fscanf(file, "%u", &n), 1);
+		cr_assert_eq(n, i);
+	}
+	cr_expect_eq(fgetc(file), '\n');
+	cr_expect_eq(fgetc(file), EOF);
+	fclose(file);
+}
+
+static void *close_spool(void *spool)
+{
+	return spool_free(spool) == 0 ? NULL : spool;
+}
+
+Test(ctl, the_spool_says_when_its_reader_does_not_keep_up)
+{
+	struct spool *spool;
+	int ends[2];
+	static char bytes[4096];
+	size_t written = 0, got = 0;
+	ssize_t n;
+
+	cr_assert_eq(pipe(ends), 0);
+	cr_assert_eq(spool_new(ends[1], &spool), 0);
+	cr_expect(spool_has_room(spool));
+	while (spool_has_room(spool)) {
+		written += fwrite(bytes, 1, sizeof bytes, spool_file(spool));
+		cr_assert_leq(written, 2 * SPOOL_BYTES);
+		usleep(100);
+	}
+	while (!spool_has_room(spool))
+		got += (size_t)read(ends[0], bytes, sizeof bytes);
+	pthread_t closer;
+	cr_assert_eq(pthread_create(&closer, NULL, close_spool, spool), 0);
+	while (got < written && (n = read(ends[0], bytes, sizeof bytes)) > 0)
+		got += (size_t)n;
+	cr_expect_eq(got, written);
+	void *result = NULL;
+	pthread_join(closer, &result);
+	cr_expect_null(result);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+Test(ctl, the_spool_tells_that_nothing_can_be_written)
+{
+	struct spool *spool;
+	FILE *full = fopen("/dev/full", "w");
+
+	cr_assert_not_null(full);
+	cr_assert_eq(spool_new(fileno(full), &spool), 0);
+	fprintf(spool_file(spool), "x\n");
+	cr_expect_eq(spool_free(spool), ERR_IO);
+	fclose(full);
 }
