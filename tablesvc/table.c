@@ -19,8 +19,8 @@
  *    ordered; never an eviction of what lives.
  * U6 Both directions of a session are one session here.
  *
- * Budget, with one session a mapping: session 64, mapping 56, filter 16, four bucket heads of 4 to 8
- * each but for subscribers, port owner 4 and its bit: about 155 bytes at worst.
+ * Budget, with one session a mapping: session 64, mapping 48, filter 16, three bucket heads of 4 to 8
+ * each, port owner 4 and its bit: 145 to 157 bytes.
  */
 #include "tablesvc/table_internal.h"
 

@@ -82,9 +82,8 @@ struct mapping {
 	uint8_t flags; /* enum mapping_flag */
 	uint8_t used;
 	uint16_t zero;
-	uint32_t zero2;
 };
-_Static_assert(sizeof(struct mapping) == 56, "see the budget in table.c");
+_Static_assert(sizeof(struct mapping) == 48, "see the budget in table.c");
 
 /* Remote addresses that a mapping has LIVE sessions with: address-dependent filtering. */
 struct filter {
