@@ -120,6 +120,19 @@ void portpool_prefetch(const struct portpool *pools, uint64_t place)
 		__builtin_prefetch(&pools->owners[place >> 32][(uint32_t)place]);
 }
 
+void portpool_prefetch_share(const struct portpool *pools, const struct portpool_share *share)
+{
+	if (share->blocks == 0)
+		return;
+	uint32_t block = share->blocks - 1, index = block >> BLOCK_BITS;
+	const struct port_address *address = &pools->addresses[index];
+	uint32_t port = address->port_first + (block % BLOCKS_PER_ADDRESS << address->shift);
+
+	__builtin_prefetch(&pools->blocks[block], 1);
+	for (unsigned i = 1; i < PORT_PROTOCOLS; i++) /* TCP and UDP */
+		__builtin_prefetch(&pools->used[i][index * (PORTS_PER_ADDRESS / 64) + port / 64], 1);
+}
+
 /* ---- a share's blocks ---- */
 
 static void list_remove(struct portpool *pools, struct portpool_share *share, uint32_t block)

@@ -67,6 +67,8 @@ bool portpool_retired(const struct portpool *pools, uint64_t place);
 uint32_t portpool_owner(const struct portpool *pools, uint64_t place);
 void portpool_set_owner(struct portpool *pools, uint64_t place, uint32_t owner);
 void portpool_prefetch(const struct portpool *pools, uint64_t place);
+/* What portpool_allocate will look at first. */
+void portpool_prefetch_share(const struct portpool *pools, const struct portpool_share *share);
 
 /*
  * Takes a random free port for the subscriber: inside its blocks, fullest block first, of the parity

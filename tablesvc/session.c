@@ -15,12 +15,6 @@ uint64_t session_hash(const struct table *t, const struct mapping *m, nat_be32 r
 			  (uint64_t)remote << 32 | port << 1 | 1);
 }
 
-uint64_t filter_hash(const struct table *t, const struct mapping *m, nat_be32 remote)
-{
-	return table_hash(t, endpoint_word(m->realm, m->protocol, m->internal, m->internal_port),
-			  (uint64_t)remote << 32);
-}
-
 uint32_t session_find(const struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port)
 {
 	uint64_t hash = session_hash(t, mapping_at(t, mapping), remote, port);
@@ -42,49 +36,6 @@ uint32_t session_by_handle(struct table *t, uint64_t handle)
 		return 0;
 	}
 	return i;
-}
-
-static uint32_t *filter_bucket(const struct table *t, const struct mapping *m, nat_be32 remote)
-{
-	return &t->by_filter.head[filter_hash(t, m, remote) & t->by_filter.mask];
-}
-
-static uint32_t filter_find(const struct table *t, uint32_t mapping, nat_be32 remote)
-{
-	uint32_t i = *filter_bucket(t, mapping_at(t, mapping), remote);
-	while (i && (filter_at(t, i)->mapping != mapping || filter_at(t, i)->remote != remote))
-		i = filter_at(t, i)->hash_next;
-	return i;
-}
-
-bool session_filter_open(const struct table *t, uint32_t mapping, nat_be32 remote)
-{
-	return filter_find(t, mapping, remote) != 0;
-}
-
-static uint32_t filter_take(struct table *t, uint32_t mapping, nat_be32 remote)
-{
-	uint32_t i = filter_find(t, mapping, remote);
-	if (!i) {
-		i = slab_take(&t->filters); /* as many as sessions: there is always one */
-		uint32_t *head = filter_bucket(t, mapping_at(t, mapping), remote);
-		*filter_at(t, i) = (struct filter){mapping, remote, 0, *head};
-		*head = i;
-	}
-	filter_at(t, i)->count++;
-	return i;
-}
-
-static void filter_give(struct table *t, uint32_t index)
-{
-	struct filter *f = filter_at(t, index);
-	if (--f->count > 0)
-		return;
-	uint32_t *link = filter_bucket(t, mapping_at(t, f->mapping), f->remote);
-	while (*link != index)
-		link = &filter_at(t, *link)->hash_next;
-	*link = f->hash_next;
-	slab_give(&t->filters, index);
 }
 
 static bool dns(const struct mapping *m, const struct session *s)
@@ -165,7 +116,7 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 	    &t->by_session.head[session_hash(t, m, remote, port) & t->by_session.mask];
 	s->hash_next = *head;
 	*head = index;
-	s->filter = filter_take(t, mapping, remote);
+	filter_add(t, index);
 	arm(t, index);
 	t->counters.created++;
 	table_journal(t, JOURNAL_SESSION_CREATE, m, index);
@@ -247,8 +198,7 @@ void session_end(struct table *t, uint32_t index, unsigned reason)
 		link = &session_at(t, *link)->hash_next;
 	*link = s->hash_next;
 	s->hash_next = 0;
-	filter_give(t, s->filter);
-	s->filter = 0;
+	filter_remove(t, index);
 	s->state = SESSION_ENDING;
 	m->n_live--;
 	m->n_ending++;

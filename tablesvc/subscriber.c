@@ -11,10 +11,15 @@ static uint64_t hash_of(const struct table *t, uint8_t realm, nat_be32 address, 
 	return table_hash(t, endpoint_word(realm, 0, address, redirect), 1);
 }
 
+uint32_t *subscriber_bucket(const struct table *t, uint8_t realm, nat_be32 address,
+			    uint16_t redirect)
+{
+	return &t->by_subscriber.head[hash_of(t, realm, address, redirect) & t->by_subscriber.mask];
+}
+
 uint32_t subscriber_find(const struct table *t, uint8_t realm, nat_be32 address, uint16_t redirect)
 {
-	uint32_t i = t->by_subscriber.head[hash_of(t, realm, address, redirect) &
-					   t->by_subscriber.mask];
+	uint32_t i = *subscriber_bucket(t, realm, address, redirect);
 	for (; i; i = subscriber_at(t, i)->hash_next) {
 		const struct subscriber *s = subscriber_at(t, i);
 		if (s->address == address && s->realm == realm && s->redirect == redirect)
@@ -37,8 +42,7 @@ uint32_t subscriber_get(struct table *t, uint8_t realm, nat_be32 address, uint16
 	s->share.id = (uint32_t)hash_of(t, realm, address, redirect) | 1;
 	s->tokens = UINT32_MAX; /* cut to the burst at the first creation */
 	s->tokens_at = monotime_ms(t->now);
-	uint32_t *head = &t->by_subscriber.head[hash_of(t, realm, address, redirect) &
-						t->by_subscriber.mask];
+	uint32_t *head = subscriber_bucket(t, realm, address, redirect);
 	s->hash_next = *head;
 	*head = i;
 	return i;
@@ -49,8 +53,7 @@ void subscriber_release(struct table *t, uint32_t index)
 	struct subscriber *s = subscriber_at(t, index);
 	if (s->n_mappings > 0 || s->share.n_blocks > 0)
 		return;
-	uint32_t *link = &t->by_subscriber.head[hash_of(t, s->realm, s->address, s->redirect) &
-						t->by_subscriber.mask];
+	uint32_t *link = subscriber_bucket(t, s->realm, s->address, s->redirect);
 	while (*link != index)
 		link = &subscriber_at(t, *link)->hash_next;
 	*link = s->hash_next;

@@ -59,13 +59,14 @@ struct session {
 	uint8_t flags; /* enum session_flag */
 	uint8_t zero;
 	uint16_t redirect; /* rule + 1 */
-	uint32_t filter;   /* while LIVE */
+	uint32_t filter;   /* while LIVE, of an INDEXED mapping */
 };
 _Static_assert(sizeof(struct session) == 64, "a cache line");
 
 enum mapping_flag {
 	MAPPING_STATIC = 1,
 	MAPPING_RETIRED = 2,  /* out of the internal hash: goes when its sessions are clean */
+	MAPPING_INDEXED = 8,  /* its remote addresses are in the filter hash */
 	MAPPING_REDIRECT = 4, /* made by a redirect rule: the internal endpoint is in from_realm */
 };
 
@@ -85,7 +86,7 @@ struct mapping {
 };
 _Static_assert(sizeof(struct mapping) == 48, "see the budget in table.c");
 
-/* Remote addresses that a mapping has LIVE sessions with: address-dependent filtering. */
+/* A remote address that an INDEXED mapping has LIVE sessions with. */
 struct filter {
 	uint32_t mapping;
 	nat_be32 remote;
@@ -264,6 +265,8 @@ void settings_free(struct config *settings);
 
 /* subscriber.c */
 uint32_t subscriber_get(struct table *t, uint8_t realm, nat_be32 address, uint16_t redirect);
+uint32_t *subscriber_bucket(const struct table *t, uint8_t realm, nat_be32 address,
+			    uint16_t redirect);
 uint32_t subscriber_find(const struct table *t, uint8_t realm, nat_be32 address, uint16_t redirect);
 void subscriber_release(struct table *t, uint32_t index); /* frees it when nothing is left */
 bool subscriber_may_create(struct table *t, struct subscriber *s);
@@ -283,7 +286,6 @@ struct nat_endpoint mapping_external(const struct table *t, const struct mapping
 
 /* session.c */
 uint32_t session_find(const struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port);
-bool session_filter_open(const struct table *t, uint32_t mapping, nat_be32 remote);
 unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port,
 			uint8_t flags, uint16_t redirect, uint32_t *out);
 void session_end(struct table *t, uint32_t index, unsigned reason);
@@ -295,7 +297,11 @@ struct nat_tuple session_tuple(const struct table *t, uint32_t index);
 uint32_t session_partner(const struct table *t, uint32_t index); /* of a hairpinned one, or 0 */
 const char *session_state_name(const struct session *s);
 uint64_t session_hash(const struct table *t, const struct mapping *m, nat_be32 remote, nat_be16 port);
-uint64_t filter_hash(const struct table *t, const struct mapping *m, nat_be32 remote);
+
+/* filter.c */
+bool filter_open(const struct table *t, uint32_t mapping, nat_be32 remote);
+void filter_add(struct table *t, uint32_t session);
+void filter_remove(struct table *t, uint32_t session);
 
 /* expiry.c */
 void expiry_fire(void *table, uint32_t session);
