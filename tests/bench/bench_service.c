@@ -19,7 +19,7 @@
 #include "common/wire/wire_encode.h"
 #include "tests/support/service.h"
 
-enum { WINDOW = 64, PER_SUBSCRIBER = 2000, SAMPLES_MAX = 1 << 20 };
+enum { WINDOW = 64, PER_SUBSCRIBER = 200, SAMPLES_MAX = 1 << 20 };
 
 /* ---- the service ---- */
 
