@@ -440,9 +440,19 @@ static void prefetch_round(struct table *t, const struct wire_request *requests,
 			uint64_t h = session_hash(t, mapping_at(t, mapping), k->source, k->source_port);
 			heads[i][1] = &t->by_session.head[h & t->by_session.mask];
 			__builtin_prefetch(heads[i][1]);
-		} else if (requests[i].op != WIRE_RESOLVE_IN && *heads[i][2]) {
-			portpool_prefetch_share(t->pools, &subscriber_at(t, *heads[i][2])->share);
+			continue;
 		}
+		if (requests[i].op == WIRE_RESOLVE_IN)
+			continue;
+		const struct mapping *m = mapping_at(t, *heads[i][0]);
+		const struct session *s = session_at(t, *heads[i][1]);
+		if (m->internal != k->source || m->internal_port != k->source_port)
+			__builtin_prefetch(mapping_at(t, m->hash_next), 1);
+		if (s->remote != k->destination || s->remote_port != k->destination_port ||
+		    s->mapping != *heads[i][0])
+			__builtin_prefetch(session_at(t, s->hash_next), 1);
+		if (*heads[i][2])
+			portpool_prefetch_share(t->pools, &subscriber_at(t, *heads[i][2])->share);
 	}
 	for (unsigned i = 0; i < n; i++)
 		if (requests[i].op == WIRE_RESOLVE_IN && places[i] != PORTPOOL_NONE)

@@ -59,7 +59,7 @@ void slab_give(struct slab *slab, uint32_t index)
 int buckets_new(struct buckets *buckets, uint32_t capacity)
 {
 	uint32_t n = 64;
-	while (n < capacity && n < UINT32_C(1) << 31)
+	while (n / 5 * 3 < capacity && n < UINT32_C(1) << 31) /* at most 0.6 entries a bucket */
 		n *= 2;
 	buckets->mask = n - 1;
 	buckets->head = reserve((size_t)n * sizeof *buckets->head);

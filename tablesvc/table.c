@@ -33,7 +33,7 @@ int table_mutation;
 #endif
 
 enum {
-	TIMER_BUDGET = 2048, /* list operations a tick call: a millisecond or two, all cold */
+	TIMER_BUDGET = 512, /* list operations a tick call: 3 us each at 10 M sessions, all cold */
 };
 
 void table_set_now(struct table *t, struct monotime now)
