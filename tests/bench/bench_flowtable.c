@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The flow table alone: where entries lie, what an insert and a hit cost. Arguments: numbers of
- * pairs. Prints a line each; never fails on time.
+ * The flow table alone: where entries lie, what an insert and a hit cost. Prints a line for each
+ * number of pairs; never fails on time.
+ *
+ *   bench_flowtable [--json FILE] [--quick] [PAIRS...]
  */
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -36,7 +39,8 @@ static int64_t cpu_ns(void)
 	return (int64_t)t.tv_sec * SECOND_NS + t.tv_nsec;
 }
 
-static void measure(uint32_t pairs)
+/* json may be NULL; *rows counts what was written there. */
+static void measure(uint32_t pairs, FILE *json, unsigned *rows)
 {
 	uint64_t seed = 1;
 	struct random_source random = random_seeded(&seed);
@@ -83,18 +87,48 @@ static void measure(uint32_t pairs)
 	       "hits)\n",
 	       pairs, 100.0 * lost / pairs, insert, cost[0], BATCH, cost[1],
 	       100.0 * hits / packets / 2);
+	fflush(stdout);
+	if (json)
+		fprintf(json,
+			"%s\n  {\"pairs\": %u, \"evicted_percent\": %.4f, \"insert_ns\": %.1f, "
+			"\"hit_ns\": %.1f, \"hit_batched_ns\": %.1f}",
+			(*rows)++ ? "," : "", pairs, 100.0 * lost / pairs, insert, cost[0],
+			cost[1]);
 	free(keys);
 	flowtable_free(table);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		static const uint32_t usual[] = {1000, 100000, 1000000};
-		for (unsigned i = 0; i < sizeof usual / sizeof usual[0]; i++)
-			measure(usual[i]);
+	static const struct option options[] = {
+	    {"json", required_argument, NULL, 'j'}, {"quick", no_argument, NULL, 'q'}, {0}};
+	static const uint32_t usual[] = {1000, 100000, 1000000};
+	unsigned n = sizeof usual / sizeof usual[0], rows = 0;
+	FILE *json = NULL;
+
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		if (c == 'q') {
+			n = 2;
+		} else if (c == 'j' && !json) {
+			json = fopen(optarg, "we");
+			if (!json) {
+				perror(optarg);
+				return 1;
+			}
+			fputs("{\"bench\": \"flowtable\", \"rows\": [", json);
+		} else {
+			fprintf(stderr, "usage: %s [--json FILE] [--quick] [PAIRS...]\n", argv[0]);
+			return 2;
+		}
 	}
-	for (int i = 1; i < argc; i++)
-		measure((uint32_t)strtoul(argv[i], NULL, 10));
+	for (unsigned i = 0; i < n && optind == argc; i++)
+		measure(usual[i], json, &rows);
+	for (int i = optind; i < argc; i++)
+		measure((uint32_t)strtoul(argv[i], NULL, 10), json, &rows);
+	if (json) {
+		fputs("\n]}\n", json);
+		if (fclose(json) != 0)
+			return 1;
+	}
 	return 0;
 }
