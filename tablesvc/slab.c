@@ -66,6 +66,13 @@ int buckets_new(struct buckets *buckets, uint32_t capacity)
 	return buckets->head ? 0 : ERR_NOMEM;
 }
 
+void buckets_touch(struct buckets *buckets)
+{
+	/* Before Linux 5.14 there is no such advice, and pages come when used. */
+	madvise(buckets->head, ((size_t)buckets->mask + 1) * sizeof *buckets->head,
+		MADV_POPULATE_WRITE);
+}
+
 void buckets_delete(struct buckets *buckets)
 {
 	if (buckets->head)

@@ -102,6 +102,11 @@ static int allocate(struct table *t)
 		err = buckets_new(&t->by_session, sessions);
 	if (!err)
 		err = buckets_new(&t->by_filter, sessions);
+	if (!err) { /* filters are seldom indexed */
+		buckets_touch(&t->by_subscriber);
+		buckets_touch(&t->by_internal);
+		buckets_touch(&t->by_session);
+	}
 	for (unsigned i = 0; !err && i < WIRE_DATAPLANES_MAX; i++)
 		err = outbox_new(&t->dataplanes[i].outbox, &t->config);
 	if (!err)

@@ -123,6 +123,8 @@ struct buckets {
 	uint32_t mask;
 };
 int buckets_new(struct buckets *buckets, uint32_t capacity);
+/* Has its pages made now: the first flows would each wait for several huge pages to be cleared. */
+void buckets_touch(struct buckets *buckets);
 void buckets_delete(struct buckets *buckets);
 
 struct negative { /* an external endpoint of which dataplanes were told that it has no mapping */
