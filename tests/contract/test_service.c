@@ -51,6 +51,8 @@ static void teardown(void)
 }
 
 TestSuite(service, .init = setup, .fini = teardown, .timeout = 60);
+/* Tests that start it their own way. */
+TestSuite(service_apart, .fini = teardown, .timeout = 60);
 
 static struct server_counters counters(void)
 {
@@ -388,7 +390,7 @@ Test(service, a_batch_for_an_unknown_realm_does_no_harm)
 	leave(&d);
 }
 
-Test(service, a_flood_beyond_the_credits_ends_the_stream, .init = NULL)
+Test(service_apart, a_flood_beyond_the_credits_ends_the_stream)
 {
 	char yaml[1024];
 	snprintf(yaml, sizeof yaml, "%sdataplanes: {inflight: 1}\n", service_yaml);
@@ -444,7 +446,7 @@ Test(service, a_second_server_on_the_same_address_does_not_start)
 	cr_expect(strstr(error, service.address), "%s", error);
 }
 
-Test(service, a_second_server_on_the_same_unix_socket_does_not_start, .init = NULL)
+Test(service_apart, a_second_server_on_the_same_unix_socket_does_not_start)
 {
 	struct service second;
 	char listen[64];
