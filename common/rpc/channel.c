@@ -38,6 +38,9 @@ int rpc_channel_new(struct rpc_loop *loop, const char *address,
 	    rpc_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000),
 	    /* Retries buffer and repeat messages behind our back. */
 	    rpc_arg(GRPC_ARG_ENABLE_RETRIES, 0),
+	    /* A window of our own and a fixed one: no pings and updates to find a better one. */
+	    rpc_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+	    rpc_arg(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, RPC_WINDOW_BYTES),
 	    rpc_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 2000),
 	    rpc_arg(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 2000),
 	    rpc_arg(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),

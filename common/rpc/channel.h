@@ -36,8 +36,8 @@ int rpc_call(const char *address, const struct rpc_credentials *credentials, con
 	     int (*message)(void *context, const uint8_t *data, size_t length), void *context,
 	     int *status, char *error, size_t error_size);
 /*
- * The same for a list that its reader may not keep up with: after each reply "room" is asked whether
- * it wants another one, and again until it does; the connection stays alive meanwhile.
+ * The same for a list that its reader may not keep up with: after each reply "room" is asked
+ * whether it wants another one, and again until it does; the connection stays alive meanwhile.
  */
 int rpc_call_list(const char *address, const struct rpc_credentials *credentials,
 		  const char *method, const void *request, size_t length, int timeout_ms,

@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include "common/rpc/loop.h"
 
+enum { RPC_WINDOW_BYTES = 1 << 20 };
+
 #define rpc_container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 static inline grpc_arg rpc_arg(const char *key, int value)

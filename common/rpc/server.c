@@ -153,6 +153,9 @@ int rpc_server_new(struct rpc_loop *loop, const struct rpc_server_conf *conf,
 	    /* With gRPC's default a second server binds the same port and takes half the calls. */
 	    rpc_arg(GRPC_ARG_ALLOW_REUSEPORT, 0),
 	    rpc_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)conf->message_max),
+	    /* A window of our own and a fixed one: no pings and updates to find a better one. */
+	    rpc_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+	    rpc_arg(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, RPC_WINDOW_BYTES),
 	    rpc_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, STREAMS_PER_CONNECTION),
 	    rpc_arg(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1),
 	    rpc_arg(GRPC_ARG_KEEPALIVE_TIME_MS, 2000),

@@ -393,7 +393,7 @@ static void put_latency(struct report *r, const char *name, struct attachment *a
 	put(r, line, a->samples[(uint64_t)a->n_samples * 99 / 100] / 1e3, 1);
 }
 
-/* One throughput: its rate, and the service's CPU time for an entry. */
+/* One throughput: by the clock, and by the service's CPU time. */
 static bool measure(struct driver *d, struct child *child, struct report *r, const char *name,
 		    int ms)
 {
@@ -413,8 +413,9 @@ static bool measure(struct driver *d, struct child *child, struct report *r, con
 	}
 	snprintf(line, sizeof line, "%s_per_s", name);
 	put(r, line, (double)d->main.answered / seconds, 0);
-	snprintf(line, sizeof line, "%s_service_cpu_ns", name);
-	put(r, line, cpu * 1e9 / (double)d->main.answered, 0);
+	/* What the rate would be if the service had its core to itself. */
+	snprintf(line, sizeof line, "%s_per_service_cpu_s", name);
+	put(r, line, (double)d->main.answered / cpu, 0);
 	return true;
 }
 
