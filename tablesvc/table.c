@@ -63,7 +63,7 @@ void table_journal(struct table *t, enum journal_kind kind, const struct mapping
 	t->position = t->journal->ops->append(t->journal, &record);
 }
 
-static void index_realms(struct table *t)
+void table_index_realms(struct table *t)
 {
 	for (unsigned i = 0; i <= NAT_REALM_MAX; i++)
 		t->realm_index[i] = -1;
@@ -138,7 +138,7 @@ int table_new(const struct config *config, struct journal *journal, struct rando
 		table_free(t);
 		return err;
 	}
-	index_realms(t);
+	table_index_realms(t);
 	for (unsigned i = 0; i < t->config.n_statics; i++)
 		statics_add(t, &t->config.statics[i], true, NULL);
 	*out = t;

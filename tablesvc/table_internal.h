@@ -258,6 +258,7 @@ static inline uint32_t ticks_of_ms(uint64_t ms)
 {
 	return (uint32_t)((ms + TIMERWHEEL_TICK_MS - 1) / TIMERWHEEL_TICK_MS) + 1;
 }
+void table_index_realms(struct table *t);
 void table_set_now(struct table *t, struct monotime now);
 void table_journal(struct table *t, enum journal_kind kind, const struct mapping *m, uint32_t session);
 

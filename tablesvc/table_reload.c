@@ -104,10 +104,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 		end_redirected(t); /* by the old rules: their tuples are needed */
 	t->config = fresh;
 	settings_free(&old);
-	for (unsigned i = 0; i <= NAT_REALM_MAX; i++)
-		t->realm_index[i] = -1;
-	for (unsigned i = 0; i < t->config.n_realms; i++)
-		t->realm_index[t->config.realms[i].id] = (int)i;
+	table_index_realms(t);
 	if (redirects)
 		end_taken_over(t);
 	if (pools)
