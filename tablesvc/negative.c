@@ -34,11 +34,14 @@ uint32_t negative_tell(struct table *t, uint8_t protocol, const struct nat_endpo
 	    /* The dataplane counts from when it receives it: remember for a lease. */
 	    .until_ms = now_ms + t->config.negative_ttl_ms + t->config.lease_ms,
 	};
+	t->negatives_until_ms = n->until_ms;
 	return t->config.negative_ttl_ms;
 }
 
 void negative_end(struct table *t, uint8_t protocol, const struct nat_endpoint *external)
 {
+	if (monotime_ms(t->now) >= t->negatives_until_ms) /* none at all: the usual case */
+		return;
 	struct negative *n = place_of(t, protocol, external);
 	if (monotime_ms(t->now) >= n->until_ms || !is_of(n, protocol, external))
 		return;

@@ -451,8 +451,11 @@ static void prefetch_round(struct table *t, const struct wire_request *requests,
 		if (s->remote != k->destination || s->remote_port != k->destination_port ||
 		    s->mapping != *heads[i][0])
 			__builtin_prefetch(session_at(t, s->hash_next), 1);
-		if (*heads[i][2])
-			portpool_prefetch_share(t->pools, &subscriber_at(t, *heads[i][2])->share);
+		if (*heads[i][2]) {
+			const struct subscriber *u = subscriber_at(t, *heads[i][2]);
+			__builtin_prefetch(mapping_at(t, u->mappings), 1); /* gets a neighbour */
+			portpool_prefetch_share(t->pools, &u->share);
+		}
 	}
 	for (unsigned i = 0; i < n; i++)
 		if (requests[i].op == WIRE_RESOLVE_IN && places[i] != PORTPOOL_NONE)

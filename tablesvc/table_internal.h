@@ -210,6 +210,7 @@ struct table {
 	uint32_t sweep_at;
 
 	struct negative *negatives;
+	int64_t negatives_until_ms; /* of the latest */
 	struct static_entry *statics;
 	uint32_t n_statics; /* high-water mark */
 	uint32_t statics_waiting;
