@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +28,9 @@ DATAPLANES = ("dp1", "dp2", "dp3", "dp4")
 ECHO_PORT = 7007
 DNS_NAME, DNS_ADDRESS = "demo.conat.example", "198.51.100.80"
 MIB = 1 << 20
+TOOLS = ("curl", "iperf3", "ping", "dig", "traceroute", "tcpdump", "dnsmasq")
+# Of the download: the part before the kill, and the seconds that follow without --stop-seconds.
+KILL_AT, OTHER_SECONDS = 0.15, 8
 
 
 class Download:
@@ -272,7 +277,7 @@ class Demo:
         self.download = Download(lab, "c1", self.args.mebibytes, self.args.rate)
         self.screen.download = self.download
 
-        self.wait_download(0.15)
+        self.wait_download(KILL_AT)
         victim = self.carrier()
         at_kill = self.download.received
         self.screen.killed.add(victim)
@@ -360,16 +365,38 @@ class Demo:
         return 1 if failed else 0
 
 
+def rate_bytes(text):
+    """curl's notation of a rate, in bytes per second."""
+    if not (m := re.fullmatch(r"([1-9]\d*)([kKmMgG]?)", text)):
+        raise argparse.ArgumentTypeError(f"'{text}' is no rate; say 40M, 500k, ...")
+    return int(m[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[m[2].lower()]
+
+
+def fitting(parser, args):
+    """Refuses a download that would be over before everything has been done to it."""
+    if args.mebibytes < 1 or args.stop_seconds < 1:
+        parser.error("--mebibytes and --stop-seconds are at least 1")
+    needed = (args.stop_seconds + OTHER_SECONDS) * rate_bytes(args.rate) / (1 - KILL_AT) / MIB
+    if args.mebibytes < needed:
+        parser.error(f"the download would end too early: at {args.rate}/s with the service stopped "
+                     f"for {args.stop_seconds} s it needs --mebibytes {needed + 1:.0f}, "
+                     "or a lower --rate")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="deploy/demo", description=__doc__.splitlines()[0])
     parser.add_argument("--keep", action="store_true", help="leave the lab up")
     parser.add_argument("--mebibytes", type=int, default=1024, help="size of the download")
-    parser.add_argument("--rate", default="40M", help="curl's --limit-rate")
+    parser.add_argument("--rate", default="40M", type=lambda t: rate_bytes(t) and t,
+                        help="curl's --limit-rate")
     parser.add_argument("--stop-seconds", type=int, default=8,
                         help="how long the table service is stopped")
     parser.add_argument("--mode", default="conat", choices=("conat", "nft", "forward"),
                         help=argparse.SUPPRESS)
     args = parser.parse_args()
+    fitting(parser, args)
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        parser.exit(2, f"demo: missing: {', '.join(missing)}; run deploy/install\n")
     conatlab.on_signals()
     lab = conatlab.Lab(os.environ.get("CONAT_LAB"))
     demo = Demo(args, lab)
@@ -385,13 +412,19 @@ def main():
     except KeyboardInterrupt as error:
         print(f"\ndemo: ended by {error or 'Ctrl-C'}", file=sys.stderr)
         status, up = 130, False
+    except BrokenPipeError:
+        up = False
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         if args.keep and up:
-            command = os.path.relpath(conatlab.COMMAND)
+            command = shlex.quote(os.path.relpath(conatlab.COMMAND))
             print(f"\nThe lab is still up. Enter it:   {command} --name {lab.name} enter c1\n"
                   f"See what runs:                   {command} --name {lab.name} status\n"
                   f"Take it down:                    {command} --name {lab.name} down")
         else:
+            # A second Ctrl-C would leave half of it behind.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             lab.down()
     return status
 

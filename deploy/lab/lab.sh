@@ -304,7 +304,7 @@ lab_up() {
 
 # Removes everything, whatever state it is in; nothing left is no error.
 lab_down() {
-	local state file label ns pid i
+	local state file label ns pid i inode
 	state=$(lab_state)
 	# The watcher first, so that it does not work against us; then all by their pids.
 	if [[ -d $state/pid ]]; then
@@ -326,7 +326,10 @@ lab_down() {
 			kill -s KILL $pid 2>/dev/null || true
 			sleep 0.05
 		done
+		# A killed dataplane left its notes for the next one in this namespace; there is none.
+		inode=$(stat -c %i "/run/netns/$(lab_ns "$ns")" 2>/dev/null) || inode=
 		ip netns delete "$(lab_ns "$ns")" || true
+		[[ ! $inode ]] || rm -f "/run/conat/netns-$inode".{state,lock}
 	done
 	rm -rf "$state"
 }

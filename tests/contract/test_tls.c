@@ -20,7 +20,7 @@ static void setup(void)
 {
 	char command[512];
 	cr_assert_not_null(mkdtemp(directory));
-	snprintf(command, sizeof command, "%s/tests/support/certificates %s", CONAT_SOURCE_DIR,
+	snprintf(command, sizeof command, "'%s/tests/support/certificates' %s", CONAT_SOURCE_DIR,
 		 directory);
 	cr_assert_eq(system(command), 0, "openssl");
 	cr_assert_eq(

@@ -9,6 +9,7 @@ Each scenario makes these three network namespaces and removes them. They need r
 """
 import contextlib
 import ctypes
+import glob
 import hashlib
 import os
 import re
@@ -105,6 +106,10 @@ class Scenario:
                 process.kill()
             process.wait()
         for ns in ("i", "g", "o"):
+            with contextlib.suppress(FileNotFoundError):
+                inode = os.stat(f"/run/netns/{self.prefix}-{ns}").st_ino
+                for path in glob.glob(f"/run/conat/netns-{inode}.*"):
+                    os.unlink(path)
             subprocess.run(["ip", "netns", "del", f"{self.prefix}-{ns}"], check=False,
                            capture_output=True)
         self.directory.cleanup()
