@@ -41,6 +41,8 @@ static bool lease_over(const struct table *t, const struct dataplane *d)
 static void bit_set(struct table *t, unsigned bit, enum bit_state state)
 {
 	uint64_t mask = UINT64_C(1) << bit;
+	if (state == BIT_RETIRING && !(t->lost & mask))
+		t->bits[bit].until = t->tick;
 	t->bits[bit].state = state;
 	t->active &= ~mask;
 	t->dirty &= ~mask;
@@ -158,8 +160,10 @@ void directory_acknowledge(struct table *t, struct dataplane *d, uint64_t acknow
 	for (unsigned i = 0; i < 64; i++) {
 		struct holder_bit *bit = &t->bits[i];
 		if (bit->state == BIT_RETIRING && bit->flush && bit->flush <= d->acknowledged &&
-		    &t->dataplanes[bit->dataplane] == d)
+		    &t->dataplanes[bit->dataplane] == d) {
+			bit->until = t->tick;
 			bit_set(t, i, BIT_SWEEPING);
+		}
 	}
 }
 
@@ -317,6 +321,11 @@ void table_heartbeat(struct table *t, uint32_t dataplane, const struct wire_hear
 	if (out->renewed) {
 		d->renewed = now;
 		t->lost &= ~(UINT64_C(1) << d->bit);
+		/* What it held before a flush that it has not heard of is renewed with it (U1). */
+		for (unsigned i = 0; i < 64; i++)
+			if (t->bits[i].state == BIT_RETIRING && t->bits[i].flush &&
+			    t->bits[i].dataplane == dataplane)
+				t->bits[i].clean = directory_fence(t, d);
 	}
 }
 
@@ -381,6 +390,18 @@ bool table_next_message(struct table *t, uint32_t dataplane, struct wire_message
 
 /* ---- time ---- */
 
+void directory_lost(struct table *t, uint32_t session, uint64_t bits)
+{
+	struct session *s = session_at(t, session);
+	for (bits &= s->holders; bits; bits &= bits - 1) {
+		const struct holder_bit *bit = &t->bits[__builtin_ctzll(bits)];
+		/* One that is to flush goes on until it does. */
+		uint32_t until = bit->state == BIT_RETIRING && bit->flush ? t->tick : bit->until;
+		if ((int32_t)(until - s->last) > 0)
+			s->last = until;
+	}
+}
+
 /* Wipes the sweeping bits from a piece of the sessions; ENDING ones may become clean by it. */
 static void sweep(struct table *t)
 {
@@ -389,6 +410,8 @@ static void sweep(struct table *t)
 
 	for (unsigned i = 0; i < SWEEP_BUDGET && t->sweep_at < end; i++, t->sweep_at++) {
 		struct session *s = session_at(t, t->sweep_at);
+		if (t->sweep_at && s->state == SESSION_LIVE)
+			directory_lost(t, t->sweep_at, bits);
 		if (t->sweep_at && s->state != SESSION_FREE)
 			session_clean(t, t->sweep_at, bits);
 	}
@@ -405,8 +428,10 @@ void directory_tick(struct table *t)
 		struct dataplane *d = &t->dataplanes[i];
 		if (d->state != DATAPLANE_ATTACHED)
 			continue;
-		if (lease_over(t, d))
+		if (lease_over(t, d) && !(t->lost >> d->bit & 1)) {
 			t->lost |= UINT64_C(1) << d->bit;
+			t->bits[d->bit].until = t->tick;
+		}
 		if (monotime_before(directory_fence(t, d), t->now))
 			dataplane_gone(t, d);
 	}

@@ -2,8 +2,8 @@
 /*
  * Conditional expiry. The table does not see packets, so a timer that fires is a question to the
  * holders: EXPIRE?. ACTIVE(age) sets the timer to what is left; when all have DROPPED the session
- * ends, and is already clean. A holder that is lost can't be asked: the timer is armed once more in
- * full, since it may have translated until the instant of its death; so live flows never end early.
+ * ends, and is already clean. A holder that is lost can't be asked: the session counts as active until
+ * the instant when it was lost, also when its bit is clean since; so live flows never end early.
  */
 #include "tablesvc/table_internal.h"
 
@@ -36,6 +36,11 @@ static void expire(struct table *t, uint32_t index)
 	session_end(t, index, NAT_REASON_NONE);
 }
 
+static uint64_t unreachable(const struct table *t)
+{
+	return (t->dirty | t->sweeping) & (t->lost | ~t->active);
+}
+
 void expiry_fire(void *table, uint32_t index)
 {
 	struct table *t = table;
@@ -45,15 +50,16 @@ void expiry_fire(void *table, uint32_t index)
 		timerwheel_arm(t->wheel, index, due_of(t, s));
 		return;
 	}
-	uint64_t holders = s->holders & t->dirty;
-	uint64_t lost = holders & (t->lost | ~t->active);
-	if (lost && !(s->flags & SESSION_REARMED)) {
-		s->flags |= SESSION_REARMED;
-		timerwheel_arm(t->wheel, index, t->tick + ticks_of_ms(session_timeout(t, s)));
-		return;
+	uint64_t lost = s->holders & unreachable(t);
+	if (lost) {
+		directory_lost(t, index, lost);
+		if ((int32_t)(due_of(t, s) - t->tick) > 0) {
+			timerwheel_arm(t->wheel, index, due_of(t, s));
+			return;
+		}
 	}
-	if (holders & ~lost)
-		ask(t, index, holders & ~lost);
+	if (s->holders & t->dirty & ~lost)
+		ask(t, index, s->holders & t->dirty & ~lost);
 	else
 		expire(t, index);
 }
@@ -63,10 +69,8 @@ static void seen(struct table *t, uint32_t index, uint32_t age_ms)
 	struct session *s = session_at(t, index);
 	uint32_t age = age_ms / TIMERWHEEL_TICK_MS; /* rounded to the later instant */
 	uint32_t last = t->tick > age ? t->tick - age : 0;
-	if ((int32_t)(last - s->last) > 0) {
+	if ((int32_t)(last - s->last) > 0)
 		s->last = last;
-		s->flags &= (uint8_t)~SESSION_REARMED;
-	}
 }
 
 void expiry_active(struct table *t, uint32_t index, uint32_t age_ms)
@@ -94,6 +98,7 @@ void expiry_dropped(struct table *t, uint32_t index, uint64_t bit)
 	struct session *s = session_at(t, index);
 	if (s->state == SESSION_LIVE) {
 		s->holders &= ~bit;
+		directory_lost(t, index, unreachable(t));
 		if ((s->flags & SESSION_ASKED) && (s->holders & t->dirty) == 0 &&
 		    (int32_t)(due_of(t, s) - t->tick) <= 0)
 			expire(t, index);

@@ -10,10 +10,13 @@
 #include <sys/mman.h>
 
 enum {
-	NOTICE_MESSAGES = 4096,
 	NOTICE_BYTES = 4 << 20,
 	SPARE = 8, /* headers kept for FLUSH */
 };
+
+#ifdef CONAT_MUTABLE
+uint32_t outbox_notices = 4096;
+#endif
 
 static size_t ring_bytes(const struct outbox *box)
 {
@@ -23,7 +26,7 @@ static size_t ring_bytes(const struct outbox *box)
 int outbox_new(struct outbox *box, const struct config *config)
 {
 	*box = (struct outbox){
-	    .ring_size = 2 * config->inflight_max + NOTICE_MESSAGES + SPARE,
+	    .ring_size = 2 * config->inflight_max + outbox_notices + SPARE,
 	    .payload_size = 2 * config->inflight_max * config->batch_max *
 				(uint32_t)sizeof(struct wire_answer) +
 			    NOTICE_BYTES,
@@ -64,8 +67,8 @@ static void *take_bytes(struct outbox *box, uint32_t bytes, uint32_t keep, uint3
 {
 	if (box->first == box->end)
 		box->head = box->tail = 0;
-	uint32_t room = box->tail >= box->head ? box->payload_size - box->tail
-					       : box->head - box->tail - 1;
+	uint32_t room =
+	    box->tail >= box->head ? box->payload_size - box->tail : box->head - box->tail - 1;
 	if (room < bytes && box->tail >= box->head && box->head > bytes) {
 		box->tail = 0; /* wrap: what is left at the end is skipped */
 		room = box->head - 1;
@@ -132,7 +135,7 @@ bool outbox_notice(struct outbox *box, unsigned kind, const struct wire_notice *
 		return false;
 single:;
 	struct outbox_message *m =
-	    push(box, (uint8_t)kind, SPARE + (box->ring_size - NOTICE_MESSAGES - SPARE) / 2);
+	    push(box, (uint8_t)kind, SPARE + (box->ring_size - outbox_notices - SPARE) / 2);
 	if (!m)
 		return false;
 	memcpy(box->payload + offset, notice, sizeof *notice);

@@ -228,7 +228,6 @@ void session_touch(struct table *t, uint32_t index)
 {
 	struct session *s = session_at(t, index);
 	s->last = t->tick;
-	s->flags &= (uint8_t)~SESSION_REARMED;
 }
 
 static uint8_t tcp_next(struct session *s, unsigned direction, uint8_t flags)

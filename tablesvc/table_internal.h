@@ -22,8 +22,11 @@
 /* Test build only: which rule is switched off. 0 none, 1 the fence, 2 the order of messages. */
 extern int table_mutation;
 #define TABLE_MUTATED(which) (table_mutation == (which))
+/* Messages of notices that an outbox holds; the simulator makes it small, so that flushes happen. */
+extern uint32_t outbox_notices;
 #else
 #define TABLE_MUTATED(which) 0
+enum { outbox_notices = 4096 };
 #endif
 enum { TABLE_MUTATE_FENCE = 1, TABLE_MUTATE_ORDER = 2 };
 
@@ -38,7 +41,6 @@ enum tcp_state { TCP_NONE, TCP_INIT, TCP_ESTABLISHED, TCP_FIN_OUT, TCP_FIN_IN, T
 
 enum session_flag {
 	SESSION_ASKED = 1,    /* EXPIRE is out */
-	SESSION_REARMED = 2,  /* a lost holder had its full timeout */
 	SESSION_HAIRPIN = 4,  /* the remote endpoint is an external endpoint of ours */
 	SESSION_SYN_OUT = 8,
 	SESSION_SYN_IN = 16,
@@ -175,6 +177,7 @@ struct holder_bit {
 	uint32_t dataplane;
 	uint64_t flush;        /* RETIRING: clean when this was acknowledged, 0 = only by time */
 	struct monotime clean; /* RETIRING: clean at the latest */
+	uint32_t until;        /* tick when it was lost, or retired: active until then, for all we know */
 };
 
 struct static_entry {
@@ -328,6 +331,8 @@ void negative_end(struct table *t, uint8_t protocol, const struct nat_endpoint *
 void directory_notice(struct table *t, uint64_t bits, unsigned kind, const struct wire_notice *notice);
 void directory_acknowledge(struct table *t, struct dataplane *d, uint64_t acknowledged);
 void directory_tick(struct table *t);
+/* The holders in bits that can't be asked: their session counts as active until they were lost. */
+void directory_lost(struct table *t, uint32_t session, uint64_t bits);
 struct monotime directory_fence(const struct table *t, const struct dataplane *d);
 
 /* outbox.c */
