@@ -107,6 +107,7 @@ void rows_read(struct sim *sim)
 	if (!sim->table_changed)
 		return;
 	sim->table_changed = false;
+	sim->rows_fresh = true;
 	sim->n_mappings = sim->n_sessions = 0;
 	do
 		sim->n_mappings +=
@@ -132,6 +133,75 @@ static const struct table_session_row *session(const struct sim *sim, uint64_t h
 		if (sim->sessions[i].handle == handle)
 			return &sim->sessions[i];
 	return NULL;
+}
+
+/* ---- live flows never expire early */
+
+/*
+ * Only of a dataplane that has its lease: one that is lost is waited for once, and no longer. A
+ * hairpinned pair's handle is the sender's, whose packets are outbound whatever the entry says.
+ */
+void check_activity(struct dataplane *dp, uint64_t handle, unsigned direction)
+{
+	struct sim *sim = dp->sim;
+	struct activity *activity = &sim->activities[(uint32_t)handle % ACTIVITIES];
+
+	if (activity->handle != handle || cache_state(dp->cache, local_now(dp)) != CACHE_ATTACHED)
+		return;
+	if (direction == NAT_OUTBOUND)
+		activity->last_ns = sim->now;
+}
+
+static int64_t shortest_timeout(const struct sim *sim, uint8_t protocol)
+{
+	const struct config_timers *timers = &sim->config.timers;
+	/* A question may be under way that was asked by a former configuration. */
+	int64_t udp = sim->shortest_udp < timers->udp_dns ? sim->shortest_udp : timers->udp_dns;
+	return ms(protocol == NAT_ICMP ? timers->icmp : udp);
+}
+
+static void check_expiry(struct sim *sim)
+{
+	for (unsigned i = 0; i < sim->n_sessions; i++) {
+		const struct table_session_row *row = &sim->sessions[i];
+		struct activity *activity = &sim->activities[(uint32_t)row->handle % ACTIVITIES];
+		if (!lives(row))
+			continue;
+		if (activity->handle != row->handle)
+			*activity =
+			    (struct activity){.handle = row->handle, .protocol = row->protocol};
+		activity->stamp = stamp;
+	}
+	for (unsigned i = 0; i < ACTIVITIES; i++) {
+		struct activity *activity = &sim->activities[i];
+		if (!activity->handle || activity->stamp == stamp)
+			continue;
+		if (activity->last_ns && !sim->operated && activity->protocol != NAT_TCP &&
+		    sim->now - activity->last_ns < shortest_timeout(sim, activity->protocol))
+			fail(sim, "session %lx of protocol %u ends %ld ms after a packet",
+			     (unsigned long)activity->handle, activity->protocol,
+			     (long)((sim->now - activity->last_ns) / MS_NS));
+		*activity = (struct activity){0};
+	}
+}
+
+/* ---- hold-down (RFC 6888 REQ-8) */
+
+static void check_hold_down(struct sim *sim, const struct table_mapping_row *row)
+{
+	unsigned address = row->external.address == sim->pool_prefixes[1].address;
+	int port = ntohs(row->external.port) - sim->pool.port_first;
+	struct block *block = &sim->blocks[address][port / sim->pool.block_size];
+	nat_be32 subscriber = row->realm == NAT_REALM_OUTSIDE ? 0 : row->internal.address;
+
+	if (row->is_static || ever_static(sim, &row->external))
+		return;
+	if (block->last_ns && (block->subscriber != subscriber || block->realm != row->realm) &&
+	    sim->now - block->last_ns < ms(sim->config.hold_down_ms))
+		fail(sim, "hold-down: a block went from %08x to %08x within %ld ms",
+		     ntohl(block->subscriber), ntohl(subscriber),
+		     (long)((sim->now - block->last_ns) / MS_NS));
+	*block = (struct block){subscriber, row->realm, sim->now};
 }
 
 /* ---- a dataplane's flow table */
@@ -214,6 +284,7 @@ static void check_table(struct sim *sim)
 				      .realm = row->realm,
 				      .protocol = row->protocol};
 		see(sim, &claim, "the table", 0);
+		check_hold_down(sim, row);
 	}
 	table_counters(sim->table, &counters);
 	if (counters.mappings > sim->config.capacity.mappings ||
@@ -240,6 +311,9 @@ void check_step(struct sim *sim)
 {
 	stamp++;
 	rows_read(sim);
+	if (sim->rows_fresh)
+		check_expiry(sim);
+	sim->rows_fresh = false;
 	check_table(sim);
 	check_ghosts(sim);
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++) {

@@ -211,7 +211,12 @@ void dataplane_mail(struct dataplane *dp, struct envelope *mail)
 	case MAIL_WELCOME:
 		trace(sim, "dp%u: welcome", dp->index);
 		rc = cache_welcome(dp->cache, &mail->welcome, now);
-		dp->bit = mail->welcome.dataplane;
+		/* Another bit without a flush: one is on its way, and the old bit still counts. */
+		if (!dp->welcomed || mail->welcome.flush)
+			dp->bit = mail->welcome.dataplane;
+		else if (dp->bit != mail->welcome.dataplane)
+			dp->bit = UINT32_MAX;
+		dp->welcomed = true;
 		break;
 	case MAIL_CONFIG:
 		table_wire_config(sim->table, sim->wire_config);
@@ -306,6 +311,7 @@ void dataplane_packet(struct dataplane *dp, const struct nat_tuple *tuple, uint8
 					      .destination_port = copy.destination_port,
 					      .egress = copy.egress};
 		dp->translated++;
+		check_activity(dp, copy.handle, copy.direction);
 		if (hold && dp->readers.n < READERS)
 			claims_of(&dp->readers, tuple, &rewrite, copy.direction, 0, 0);
 		/* A busy owner's ring is full: the sweep has to find them. */

@@ -164,6 +164,8 @@ static void operate_reload(struct sim *sim)
 	sim->config.inbound_refresh = chance(sim, 500);
 	sim->config.hairpinning = chance(sim, 700);
 	sim->config.timers.udp = 100 + below(sim, 1400);
+	if (sim->config.timers.udp < sim->shortest_udp)
+		sim->shortest_udp = sim->config.timers.udp;
 	sim->config.limits.blocks = 1 + below(sim, 3);
 	int rc = table_reload(sim->table, &sim->config, table_now(sim), error, sizeof error);
 	trace(sim, "operator: reload, %u addresses, %u redirects: %d %s", sim->pool.n_prefixes,

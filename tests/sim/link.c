@@ -231,7 +231,11 @@ static void server_batch(struct sim *sim, struct link *link, const struct wire_b
 		free(asked);
 	}
 	int rc = table_batch(sim->table, link->attached, batch, table_now(sim));
-	if (rc == ERR_STALE) /* the attachment's fence was over: it must attach again */
+	/*
+	 * STALE: its fence was over, it must attach again. BUSY: too much that it did not
+	 * acknowledge yet, which takes an outbox far smaller than a service's.
+	 */
+	if (rc == ERR_STALE || (rc == ERR_BUSY && sim->small_outbox))
 		link_close_server(sim, link);
 	else if (rc)
 		fail(sim, "dp%u: the table refuses batch %lu: %s", link->dataplane,
@@ -324,6 +328,8 @@ static void pump_link(struct sim *sim, struct link *link)
 	       table_next_message(sim->table, link->attached, &message)) {
 		if (message.kind == WIRE_ANSWER)
 			check_answers(sim, link, &message);
+		if (message.kind == WIRE_FLUSH) /* it has another bit now, and is not told */
+			sim->dataplanes[link->dataplane].bit = UINT32_MAX;
 		trace(sim, "table: to dp%u message %lu kind %u n %u%s%lx", link->dataplane,
 		      (unsigned long)message.sequence, message.kind, message.n,
 		      message.kind == WIRE_ANSWER ? " for #" : " first ",

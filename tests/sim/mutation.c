@@ -3,7 +3,11 @@
 
 #include <string.h>
 #include "dataplane/cache_mutation.h"
+#include "tests/sim/sim.h"
 
+#include <stdint.h>
+
+extern uint32_t outbox_notices;
 extern int table_mutation; /* tablesvc/table_internal.h: 1 the fence, 2 the order of messages */
 
 static const struct {
@@ -21,6 +25,11 @@ static const struct {
 
 bool mutation_set(const char *name)
 {
+	if (strcmp(name, "small-outbox") == 0) {
+		outbox_notices = 8;
+		sim_small_outbox = true;
+		return true;
+	}
 	for (unsigned i = 0; i < sizeof mutations / sizeof mutations[0]; i++) {
 		if (strcmp(mutations[i].name, name) != 0)
 			continue;
@@ -31,7 +40,13 @@ bool mutation_set(const char *name)
 	return false;
 }
 
+bool mutation_must_fail(void)
+{
+	return table_mutation || cache_mutation;
+}
+
 const char *mutation_names(void)
 {
-	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back [--seeds N]";
+	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back|small-outbox [--seeds "
+	       "N]";
 }

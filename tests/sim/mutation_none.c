@@ -7,6 +7,11 @@ bool mutation_set(const char *name)
 	return false;
 }
 
+bool mutation_must_fail(void)
+{
+	return false;
+}
+
 const char *mutation_names(void)
 {
 	return "";

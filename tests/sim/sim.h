@@ -97,7 +97,7 @@ struct link {
 struct dataplane {
 	struct sim *sim;
 	unsigned index;
-	bool alive;
+	bool alive, welcomed;
 	struct cache_conf conf;
 	struct cache *cache;
 	struct flowtable *flows;
@@ -134,16 +134,33 @@ struct remembered { /* the last answer to a tuple, for U4 */
 };
 enum { REMEMBERED = 4096 };
 
+struct activity { /* of a session, by its slot: live flows never expire early */
+	uint64_t handle;
+	uint64_t stamp;	 /* of the last reading that showed it live */
+	int64_t last_ns; /* a packet that refreshes, at a dataplane with a lease; 0 = none */
+	uint8_t protocol;
+};
+enum { ACTIVITIES = 512 };
+
+struct block { /* hold-down: when the table last showed a mapping in it, and whose */
+	nat_be32 subscriber;
+	uint8_t realm;
+	int64_t last_ns;
+};
+enum { BLOCKS = 16 };
+
 /* How often what happened; a simulation in which something never happens does not test it. */
 #define COVERED(X)                                                                                 \
 	X(evicted)                                                                                 \
-	X(released) X(expired) X(invalidated) X(flushed) X(stale_answers) X(asked_again)           \
-	    X(negative_hits) X(coalesced) X(not_renewed) X(flags_reported) X(reports_full)         \
-		X(cache_full) X(disconnects) X(draining) X(pending_full) X(pending_timeout)        \
-		    X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)         \
-			X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles)        \
-			    X(crashes) X(zombies) X(partitions) X(hairpins) X(redirects)           \
-				X(statics) X(deletes) X(reloads) X(readers_waited_for)
+	X(released)                                                                                \
+	X(expired)                                                                                 \
+	X(invalidated)                                                                             \
+	X(flushed) X(stale_answers) X(asked_again) X(negative_hits) X(coalesced) X(not_renewed)    \
+	    X(flags_reported) X(reports_full) X(cache_full) X(disconnects) X(draining)             \
+		X(pending_full) X(pending_timeout) X(no_table) X(lease_over) X(ports_exhausted)    \
+		    X(filtered) X(no_mapping) X(table_full) X(created) X(peeked) X(expire_asked)   \
+			X(stale_handles) X(crashes) X(zombies) X(partitions) X(hairpins)           \
+			    X(redirects) X(statics) X(deletes) X(reloads) X(readers_waited_for)
 struct coverage {
 #define COVERED_FIELD(name) uint64_t name;
 	COVERED(COVERED_FIELD)
@@ -162,6 +179,7 @@ struct sim_shape { /* drawn from the seed */
 struct sim {
 	uint64_t seed;
 	bool trace, failed;
+	bool small_outbox;
 	char failure[512];
 	struct random_source random;
 	uint64_t random_state;
@@ -172,13 +190,14 @@ struct sim {
 	int64_t next_op, next_fault, table_tick;
 
 	struct config config;
+	uint32_t shortest_udp; /* timeout that was ever configured */
 	struct config_pool pool;
 	struct config_prefix pool_prefixes[2], realm_prefix; /* a reload may take the second away */
 	struct config_realm realm;
 	struct config_redirect redirects[2];
 	struct journal *journal;
 	struct table *table;
-	bool table_changed;
+	bool table_changed, rows_fresh;
 	struct link *attachments[WIRE_DATAPLANES_MAX];
 
 	struct dataplane dataplanes[DATAPLANES];
@@ -193,6 +212,9 @@ struct sim {
 	struct config_static statics[64]; /* that were ever added */
 	unsigned n_statics;
 	struct remembered remembered[REMEMBERED];
+	struct activity activities[ACTIVITIES];
+	struct block blocks[2][BLOCKS];
+	bool operated; /* in this step somebody ended things */
 	struct wire_config *wire_config;
 	struct coverage coverage;
 };
@@ -231,6 +253,7 @@ static inline bool can_translate(const struct dataplane *dp)
 /* What a dataplane counted, before it goes. */
 void cover_dataplane(struct dataplane *dp);
 bool sim_run(struct sim *sim, uint64_t seed, bool trace);
+extern bool sim_small_outbox; /* the test build's table has small outboxes */
 
 /* ---- link.c */
 struct link *link_open(struct sim *sim, struct dataplane *dp);
@@ -275,6 +298,8 @@ struct nat_tuple disturb_outbound(struct sim *sim, uint8_t *tcp_flags);
 void check_step(struct sim *sim);
 void check_answer(struct sim *sim, const struct nat_tuple *tuple, const struct wire_answer *answer);
 void check_end(struct sim *sim);
+/* A packet of this session was translated by its flow entry. */
+void check_activity(struct dataplane *dp, uint64_t handle, unsigned direction);
 void rows_read(struct sim *sim);
 
 #endif

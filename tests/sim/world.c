@@ -12,6 +12,8 @@
 
 enum { BLOCK = 64, START_S = 1000 };
 
+bool sim_small_outbox;
+
 static uint32_t between(struct sim *sim, uint32_t low, uint32_t high)
 {
 	return low + below(sim, high - low + 1);
@@ -45,6 +47,7 @@ static void make_config(struct sim *sim)
 	c->inbound_refresh = chance(sim, 500);
 	c->hairpinning = true;
 	c->timers.udp = between(sim, 100, 1500);
+	sim->shortest_udp = c->timers.udp;
 	c->timers.udp_dns = between(sim, 50, 500);
 	c->timers.icmp = between(sim, 100, 600);
 	c->timers.tcp_established = between(sim, 500, 2500);
@@ -203,8 +206,10 @@ static void happen(struct sim *sim, const struct pick *pick)
 		sim->table_changed = true;
 		break;
 	case EVENT_OP:
+		sim->operated = true;
 		sim->next_op = sim->now + 1000 * (int64_t)below(sim, 2 * sim->shape.op_every_us);
 		disturb_operation(sim);
+		sim->table_changed = true;
 		break;
 	case EVENT_FAULT:
 		sim->next_fault = sim->now + ms(below(sim, 2 * sim->shape.fault_every_ms));
@@ -220,6 +225,7 @@ static void step(struct sim *sim, const struct pick *pick)
 {
 	sim->now = latest(sim->now, pick->at);
 	sim->steps++;
+	sim->operated = false;
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
 		sim->dataplanes[i].said.n = 0;
 	happen(sim, pick);
@@ -252,6 +258,7 @@ static void heal(struct sim *sim)
 
 	sim->healing = true;
 	disturb_end(sim);
+	memset(sim->activities, 0, sizeof sim->activities); /* static forwards end theirs */
 	/* Two fences: of what was attached, and of timers that a lost holder re-armed. */
 	run_until(sim, sim->now + ms(3 * fence + c->hold_down_ms + 2 * c->timers.tcp_established +
 				     2 * c->timers.udp + 2000));
@@ -318,6 +325,7 @@ bool sim_run(struct sim *sim, uint64_t seed, bool traced)
 	memset(sim, 0, sizeof *sim);
 	sim->seed = sim->random_state = seed;
 	sim->trace = traced;
+	sim->small_outbox = sim_small_outbox;
 	sim->random = random_seeded(&sim->random_state);
 	for (unsigned i = 0; i < 8; i++) /* neighbouring seeds start alike */
 		sim->random.next(sim->random.context);
