@@ -198,13 +198,12 @@ static void server_batch(struct sim *sim, struct link *link, const struct wire_b
 {
 	if (!link->named) {
 		uint32_t found;
-		if (table_find_dataplane(sim->table, link->incarnation, &found) != 0) {
-			link_close_server(sim, link); /* its fence was over meanwhile */
+		if (table_find_dataplane(sim->table, link->incarnation, &found) != 0 ||
+		    found != link->attached) {
+			/* Its fence was over meanwhile, or it has attached anew by now. */
+			link_close_server(sim, link);
 			return;
 		}
-		if (found != link->attached)
-			fail(sim, "dp%u: its data stream names another's attachment",
-			     link->dataplane);
 		link->named = true;
 	}
 	struct asked *asked = calloc(1, sizeof *asked + batch->n * sizeof asked->tuples[0]);
