@@ -329,7 +329,8 @@ lab_down() {
 		# A killed dataplane left its notes for the next one in this namespace; there is none.
 		inode=$(stat -c %i "/run/netns/$(lab_ns "$ns")" 2>/dev/null) || inode=
 		ip netns delete "$(lab_ns "$ns")" || true
-		[[ ! $inode ]] || rm -f "/run/conat/netns-$inode".{state,lock}
+		[[ ! $inode ]] || rm -rf "/run/conat/netns-$inode".{state,lock} \
+			"/run/conat/embedded-$inode"
 	done
 	rm -rf "$state"
 }

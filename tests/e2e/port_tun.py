@@ -13,6 +13,7 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -47,6 +48,28 @@ def program(name):
 
 class Failure(Exception):
     pass
+
+
+def remove(name):
+    """The network namespace, what runs in it, and what killed dataplanes noted about it."""
+    with contextlib.suppress(FileNotFoundError):
+        inode = os.stat(f"/run/netns/{name}").st_ino
+        left = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+        for pid in left.stdout.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+        for path in glob.glob(f"/run/conat/netns-{inode}.*"):
+            os.unlink(path)
+        shutil.rmtree(f"/run/conat/embedded-{inode}", ignore_errors=True)
+
+
+def sweep():
+    """A run that was killed, as ctest does at its timeout, could not clean up."""
+    for path in glob.glob("/run/netns/conat-port*-[igo]"):
+        name = os.path.basename(path)
+        if (m := re.fullmatch(r"conat-port(\d+)-[igo]", name)) and not os.path.exists(f"/proc/{m[1]}"):
+            remove(name)
 
 
 class Scenario:
@@ -106,12 +129,7 @@ class Scenario:
                 process.kill()
             process.wait()
         for ns in ("i", "g", "o"):
-            with contextlib.suppress(FileNotFoundError):
-                inode = os.stat(f"/run/netns/{self.prefix}-{ns}").st_ino
-                for path in glob.glob(f"/run/conat/netns-{inode}.*"):
-                    os.unlink(path)
-            subprocess.run(["ip", "netns", "del", f"{self.prefix}-{ns}"], check=False,
-                           capture_output=True)
+            remove(f"{self.prefix}-{ns}")
         self.directory.cleanup()
 
     @contextlib.contextmanager
@@ -469,6 +487,13 @@ SCENARIOS = [home_gateway, offloads, killed, child_killed, refusals, no_host_set
 def run(scenario):
     t = Scenario()
     try:
+        return judged(t, scenario)
+    finally:
+        t.down()
+
+
+def judged(t, scenario):
+    try:
         t.up()
         scenario(t)
     except (Failure, OSError, subprocess.SubprocessError) as error:
@@ -478,13 +503,13 @@ def run(scenario):
     if t.failures:
         for number in range(len(t.logs)):
             print(f"-- log {number}\n{t.log(number)}")
-    t.down()
     return t.failures
 
 
 def main():
     known = {s.__name__: s for s in SCENARIOS}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    sweep()
     failed = 0
     for name in sys.argv[1:] or known:
         print(f"== {name}: {known[name].__doc__}", flush=True)

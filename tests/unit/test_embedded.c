@@ -53,7 +53,10 @@ static void setup(void)
 
 static void teardown(void)
 {
+	char command[64];
 	event_base_free(base);
+	snprintf(command, sizeof command, "rm -r %s", place);
+	cr_expect_eq(system(command), 0);
 }
 
 TestSuite(embedded, .init = setup, .fini = teardown, .timeout = 30);

@@ -260,6 +260,7 @@ Test(host_plan, keeps_its_state_through_a_crash)
 	cr_expect_neq(access(next.path, F_OK), 0);
 	host_state_close(&next);
 	host_plan_free(found);
+	cr_expect_eq(rmdir(directory), 0);
 }
 
 Test(host_plan, removes_the_state_when_nothing_is_left)
@@ -275,4 +276,5 @@ Test(host_plan, removes_the_state_when_nothing_is_left)
 	cr_assert_eq(host_state_write(&state, plan), 0);
 	cr_expect_neq(access(state.path, F_OK), 0);
 	host_state_close(&state);
+	cr_expect_eq(rmdir(directory), 0);
 }
