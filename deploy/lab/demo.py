@@ -410,7 +410,7 @@ def main():
             for line in lab.log(label).splitlines()[-10:]:
                 print(f"  {label}: {line}", file=sys.stderr)
     except KeyboardInterrupt as error:
-        print(f"\ndemo: ended by {error or 'Ctrl-C'}", file=sys.stderr)
+        print(f"\ndemo: ended by {str(error) or 'Ctrl-C'}", file=sys.stderr)
         status, up = 130, False
     except BrokenPipeError:
         up = False
