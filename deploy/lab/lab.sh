@@ -61,7 +61,8 @@ lab_started() {
 
 lab_alive() {
 	local pid=$1 started=$2
-	[[ $(lab_started "$pid") == "$started" ]] && [[ $(sed -n 's/^State:\t\(.\).*/\1/p' \
+	# One that ended before it could be noted has no start.
+	[[ $started && $(lab_started "$pid") == "$started" ]] && [[ $(sed -n 's/^State:\t\(.\).*/\1/p' \
 		"/proc/$pid/status" 2>/dev/null) != Z ]]
 }
 
@@ -83,7 +84,7 @@ lab_signal() {
 	[[ -r $file ]] || return 1
 	read -r pid started <"$file"
 	lab_alive "$pid" "$started" || return 1
-	kill -s "$2" "$pid"
+	kill -s "$2" "$pid" 2>/dev/null
 }
 
 lab_running() {
