@@ -17,6 +17,15 @@ enum { RPC_WINDOW_BYTES = 1 << 20 };
 
 #define rpc_container_of(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
 
+/* Work that can wait until what a wake-up brought has been answered; embedded like a tag. */
+struct rpc_later {
+	void (*run)(struct rpc_later *later);
+	struct rpc_later *next;
+};
+
+/* Runs it after this turn's dry(). False: the loop is busy (or not running), do it now. */
+bool rpc_loop_later(struct rpc_loop *loop, struct rpc_later *later);
+
 static inline grpc_arg rpc_arg(const char *key, int value)
 {
 	return (grpc_arg){

@@ -13,6 +13,11 @@
  * first who finds it asleep. The loop sets the flag, then looks at its work again (pending), then
  * waits; the other side queues its work, then looks at the flag; with a full fence on both sides
  * one of the two sees the other.
+ *
+ * Later: gRPC sends a window update, a system call and a wake-up of the peer, for each receive that
+ * is started. In the turn after a sleep, when a message is alone and somebody waits for its answer,
+ * that comes after the answer. A loop that did not sleep does it at once: there the next message is
+ * waiting already.
  */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -29,6 +34,8 @@ struct rpc_loop {
 	grpc_call *bell;
 	struct rpc_tag rung;
 	struct monotime now;
+	struct rpc_later *later;
+	bool slept; /* since the last dry() */
 	atomic_bool asleep;
 	atomic_bool stopping;
 };
@@ -133,10 +140,35 @@ static void sleep_until_event(struct rpc_loop *loop, const struct rpc_loop_hooks
 		hooks->sleeping(hooks->context);
 	grpc_event event = grpc_completion_queue_next(loop->queue, deadline, NULL);
 	atomic_store(&loop->asleep, false);
+	loop->slept = true;
 	if (hooks->awake)
 		hooks->awake(hooks->context);
 	loop->now = monotime_now();
 	dispatch(event);
+}
+
+bool rpc_loop_later(struct rpc_loop *loop, struct rpc_later *later)
+{
+	if (!loop->slept)
+		return false;
+	later->next = loop->later;
+	loop->later = later;
+	return true;
+}
+
+/* True when there was something. */
+static bool run_later(struct rpc_loop *loop)
+{
+	struct rpc_later *later = loop->later;
+	bool any = later != NULL;
+	loop->later = NULL;
+	loop->slept = false;
+	while (later) {
+		struct rpc_later *next = later->next; /* it may free itself */
+		later->run(later);
+		later = next;
+	}
+	return any;
 }
 
 void rpc_loop_run(struct rpc_loop *loop, const struct rpc_loop_hooks *hooks)
@@ -150,9 +182,11 @@ void rpc_loop_run(struct rpc_loop *loop, const struct rpc_loop_hooks *hooks)
 			events++;
 		/* What dry() flushed mostly completed already: look again before sleeping. */
 		bool more = hooks->dry(hooks->context, loop->now);
+		more |= run_later(loop);
 		if (!more && !events)
 			sleep_until_event(loop, hooks);
 	}
+	run_later(loop);
 	atomic_store(&loop->stopping, false);
 }
 

@@ -23,6 +23,8 @@
 
 struct rpc_stream {
 	struct rpc_tag opened, received, sent, half_closed, over, status_sent;
+	struct rpc_later receive_later;
+	struct rpc_loop *loop;
 	grpc_call *call;
 	const struct rpc_stream_events *events;
 	void *context;
@@ -30,7 +32,8 @@ struct rpc_stream {
 
 	unsigned busy; /* outstanding operations and running callbacks */
 	bool receiving, received_all;
-	bool paused; /* client */
+	bool deferred; /* receive_later is with the loop */
+	bool paused;   /* client */
 	bool sending;
 	bool is_over; /* RECV_CLOSE or RECV_STATUS completed */
 	bool ending;  /* we want it to end; nothing more is queued */
@@ -228,6 +231,14 @@ static void deliver(struct rpc_stream *s)
 	grpc_byte_buffer_reader_destroy(&reader);
 }
 
+static void receive_later(struct rpc_later *later)
+{
+	struct rpc_stream *s = rpc_container_of(later, struct rpc_stream, receive_later);
+	s->deferred = false;
+	start_receive(s);
+	release(s);
+}
+
 static void on_received(struct rpc_tag *tag, bool ok)
 {
 	struct rpc_stream *s = rpc_container_of(tag, struct rpc_stream, received);
@@ -241,13 +252,17 @@ static void on_received(struct rpc_tag *tag, bool ok)
 			deliver(s);
 		grpc_byte_buffer_destroy(s->in);
 		s->in = NULL;
+		if (!s->deferred && rpc_loop_later(s->loop, &s->receive_later)) {
+			s->deferred = true;
+			return; /* still busy, until then */
+		}
 		start_receive(s);
 	}
 	release(s);
 }
 
-static int stream_new(unsigned queue, const struct rpc_stream_events *events, void *context,
-		      struct rpc_stream **out)
+static int stream_new(struct rpc_loop *loop, unsigned queue, const struct rpc_stream_events *events,
+		      void *context, struct rpc_stream **out)
 {
 	if (queue == 0 || queue > RPC_QUEUE_MAX)
 		return ERR_INVALID;
@@ -260,6 +275,8 @@ static int stream_new(unsigned queue, const struct rpc_stream_events *events, vo
 		return ERR_NOMEM;
 	}
 	s->size = queue;
+	s->loop = loop;
+	s->receive_later.run = receive_later;
 	s->events = events;
 	s->context = context;
 	s->opened.done = on_opened;
@@ -281,7 +298,7 @@ int rpc_stream_accept(struct rpc_loop *loop, struct grpc_call *call, unsigned qu
 		      struct rpc_stream **out)
 {
 	struct rpc_stream *s;
-	int err = stream_new(queue, events, context, &s);
+	int err = stream_new(loop, queue, events, context, &s);
 	if (err)
 		return err;
 	s->server = true;
@@ -301,15 +318,15 @@ int rpc_stream_open(struct rpc_channel *channel, const char *method, unsigned qu
 		    void *context, struct rpc_stream **out)
 {
 	struct rpc_stream *s;
-	int err = stream_new(queue, events, context, &s);
+	struct rpc_loop *loop = rpc_channel_loop(channel);
+	int err = stream_new(loop, queue, events, context, &s);
 	if (err)
 		return err;
 	gpr_timespec deadline =
 	    timeout_ms ? rpc_in_ms(timeout_ms) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
 	grpc_slice name = grpc_slice_from_copied_string(method);
 	s->call = grpc_channel_create_call(rpc_channel_grpc(channel), NULL, GRPC_PROPAGATE_DEFAULTS,
-					   rpc_loop_queue(rpc_channel_loop(channel)), name, NULL,
-					   deadline, NULL);
+					   rpc_loop_queue(loop), name, NULL, deadline, NULL);
 	grpc_slice_unref(name); /* the call has a reference of its own */
 	if (!s->call) {
 		stream_free(s);
