@@ -13,7 +13,15 @@
 #include "dataplane/host_state.h"
 #include "dataplane/netlink.h"
 
-enum { DEVICE_QUEUE = 1000, MTU_LEAST = 1500 };
+enum {
+	/*
+	 * Packets a queue of a device. What the kernel forwards by itself needs no thread's turn;
+	 * our worker does, and on a busy machine it may come late: tens of milliseconds of packets
+	 * have to find room meanwhile. It costs 8 bytes each.
+	 */
+	DEVICE_QUEUE = 4096,
+	MTU_LEAST = 1500,
+};
 
 struct link {
 	uint32_t mtu;

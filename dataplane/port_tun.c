@@ -27,6 +27,7 @@
 #include <urcu-qsbr.h>
 #include "common/base/err.h"
 #include "common/base/log.h"
+#include "common/base/thread.h"
 #include "dataplane/vnet.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */
@@ -79,7 +80,7 @@ struct port_tun {
 	struct worker *workers;
 	unsigned n_workers;
 	int stop;	       /* eventfd: readable when the loops shall end */
-	_Atomic bool broken;   /* a device was taken away from us */
+	_Atomic bool broken;   /* a device was taken away from us, or cannot be polled */
 	struct counters owner; /* of send(), whose callers are serialised by the owner thread */
 };
 
@@ -249,15 +250,18 @@ static void *loop(void *context)
 		polled[i] =
 		    (struct pollfd){.fd = tun->devices[i].fds[worker->index], .events = POLLIN};
 	polled[tun->n_devices] = (struct pollfd){.fd = tun->stop, .events = POLLIN};
+	thread_prompt();
 	rcu_register_thread();
 	for (;;) {
 		rcu_thread_offline();
 		int ready = poll(polled, tun->n_devices + 1, -1);
 		rcu_thread_online();
-		if (ready < 0 && errno != EINTR)
-			log_error("poll on the TUN devices: %s", strerror(errno));
-		if (ready <= 0)
+		if (ready < 0 && errno == EINTR)
 			continue;
+		if (ready < 0) {
+			log_error("poll on the TUN devices: %s", strerror(errno));
+			tun->broken = true; /* rather an end than a loop that does nothing */
+		}
 		if (polled[tun->n_devices].revents || tun->broken)
 			break;
 		/*

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/base/thread.h"
 #include "tablesvc/server_private.h"
 
 enum { SWEEP_MS = 1000 };
@@ -302,6 +303,7 @@ void server_run(struct server *server)
 	rpc_server_start(server->listener);
 	atomic_store(&server->running, true);
 	atomic_store(&server->ready, true);
+	thread_prompt();
 	rpc_loop_run(server->loop, &hooks);
 	atomic_store(&server->ready, false);
 	server->stopping = true;
