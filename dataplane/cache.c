@@ -310,6 +310,11 @@ struct monotime cache_next_tick(const struct cache *cache, struct monotime now)
 
 /* ---- state */
 
+uint32_t cache_waiting(const struct cache *cache)
+{
+	return pending_packets(cache->pending);
+}
+
 void cache_counters(const struct cache *cache, struct cache_counters *out)
 {
 	*out = cache->counters;

@@ -101,6 +101,8 @@ struct cache_counters {
 	uint64_t drops[NAT_REASON_LIMIT];
 	uint32_t pending_flows, pending_packets;
 };
+/* Packets that are parked. */
+uint32_t cache_waiting(const struct cache *cache);
 void cache_counters(const struct cache *cache, struct cache_counters *out);
 
 enum cache_state { CACHE_DETACHED, CACHE_ATTACHED, CACHE_GRACE, CACHE_LEASE_OVER };

@@ -93,7 +93,8 @@ static int make_port(struct program *program)
 	struct port_env env = {.engine = table_client_engine(program->client),
 			       .context = program->client,
 			       .slow = table_client_slow,
-			       .flags = table_client_flags};
+			       .flags = table_client_flags,
+			       .settled = table_client_settled};
 	int err;
 	if (conf->port == CONF_PORT_PCAP) {
 		err = port_pcap_new(conf->read, conf->write, &env, &program->port);

@@ -24,6 +24,11 @@ struct port_env {
 	/* TCP flags that the batch saw first; same ring. */
 	void (*flags)(void *context, unsigned worker, const struct nat_tuple *tuple,
 		      uint8_t tcp_flags);
+	/*
+	 * True when nothing of the worker's ring, and nothing at all that was parked, waits any
+	 * more: answered or given up. For ports that can make their source wait. NULL: always.
+	 */
+	bool (*settled)(void *context, unsigned worker);
 };
 
 /* Packets and bytes received and sent, by what the port itself saw. */

@@ -14,9 +14,9 @@
 
 enum {
 	BATCH = 32,
-	ROOM = 65535,		/* an IPv4 packet is never longer */
-	SNAPSHOT = 262144,	/* what tcpdump writes */
-	PAUSE_NS = 1000 * 1000, /* after a batch that needed the table, or when the ring is full */
+	ROOM = 65535,	      /* an IPv4 packet is never longer */
+	SNAPSHOT = 262144,    /* what tcpdump writes */
+	PAUSE_NS = 50 * 1000, /* between two looks at whether the table has answered */
 	ETHERTYPE_IPV4 = 0x0800,
 	ETHERTYPE_VLAN = 0x8100,
 	ETHERTYPE_VLAN_SERVICE = 0x88a8,
@@ -38,7 +38,8 @@ struct port_pcap {
 	pthread_cond_t configured_changed;
 	bool configured;
 	struct prefixes prefixes;
-	pcap_t *raw; /* describes the output */
+	_Atomic unsigned ahead; /* slow packets that may wait for the table at a time */
+	pcap_t *raw;		/* describes the output */
 	pcap_dumper_t *output;
 	struct timespec latest; /* of what was read: slow packets leave with it */
 	struct port_counters counters;
@@ -107,6 +108,11 @@ static void write_packet(struct port_pcap *p, const struct engine_packet *packet
 	p->counters.sent_bytes += packet->length;
 }
 
+/*
+ * A file comes faster than any table answers, and there is nobody who would send a packet again: so
+ * the reader waits until the table has caught up. It always does, because what is parked has a
+ * deadline.
+ */
 static void nap(void)
 {
 	rcu_thread_offline();
@@ -153,10 +159,24 @@ static int read_packet(struct port_pcap *p, struct engine_packet *packet, uint8_
 	return 1;
 }
 
+static void settle(struct port_pcap *p)
+{
+	/* Offline at least once: an owner that waits for readers is not kept. */
+	do
+		nap();
+	while (!p->stopping && p->env.settled && !p->env.settled(p->env.context, PORT_PCAP_WORKER));
+}
+
+static void to_table(struct port_pcap *p, const struct engine_packet *packet)
+{
+	while (!p->stopping && !p->env.slow(p->env.context, PORT_PCAP_WORKER, packet))
+		nap();
+}
+
 static void run_batch(struct port_pcap *p, struct engine_packet *packets, unsigned n)
 {
 	struct port_env *env = &p->env;
-	bool slow = false;
+	unsigned slow = 0, ahead = p->ahead;
 
 	engine_process(engine_worker(env->engine, PORT_PCAP_WORKER), packets, n, monotime_now());
 	for (unsigned i = 0; i < n; i++) {
@@ -169,13 +189,13 @@ static void run_batch(struct port_pcap *p, struct engine_packet *packets, unsign
 			write_packet(p, packet, &p->times[i]);
 			pthread_mutex_unlock(&p->lock);
 		} else if (packet->fate == ENGINE_SLOW) {
-			slow = true;
-			while (!p->stopping && !env->slow(env->context, PORT_PCAP_WORKER, packet))
-				nap();
+			to_table(p, packet);
+			if (++slow % ahead == 0)
+				settle(p);
 		}
 	}
-	if (slow) /* offline there is time: let the table answer before it is asked more */
-		nap();
+	if (slow % ahead != 0)
+		settle(p);
 	rcu_quiescent_state();
 }
 
@@ -244,6 +264,11 @@ static void pcap_port_configure(struct port *port, const struct wire_config *con
 
 	pthread_mutex_lock(&p->lock);
 	prefixes_init(&p->prefixes, config);
+	/* They may all be of one flow. */
+	unsigned ahead = config->pending_per_flow < config->pending_packets
+			     ? config->pending_per_flow
+			     : config->pending_packets;
+	p->ahead = ahead ? ahead : 1;
 	p->configured = true;
 	pthread_cond_signal(&p->configured_changed);
 	pthread_mutex_unlock(&p->lock);

@@ -103,6 +103,6 @@ void ring_drop(struct ring *ring)
 
 bool ring_is_empty(const struct ring *ring)
 {
-	return atomic_load_explicit(&ring->taken, memory_order_relaxed) ==
+	return atomic_load_explicit(&ring->taken, memory_order_acquire) ==
 	       atomic_load_explicit(&ring->put, memory_order_acquire);
 }

@@ -40,7 +40,10 @@ bool ring_put(struct ring *ring, const struct ring_record *record, const void *d
 /* The owner. The oldest record and its bytes, or NULL; they stay until ring_drop. */
 const struct ring_record *ring_peek(struct ring *ring, const uint8_t **data);
 void ring_drop(struct ring *ring);
-/* Either thread, or any other as a hint. */
+/*
+ * Either thread, or any other as a hint. The worker that hears yes sees what the owner did with the
+ * records before it dropped them.
+ */
 bool ring_is_empty(const struct ring *ring);
 
 #endif

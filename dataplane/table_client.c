@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <urcu-qsbr.h>
+#include "common/base/thread.h"
 #include "dataplane/table_client_private.h"
 
 enum { RING_BUDGET = 512, ENGINE_TICK_MS = 100, PUBLISH_MS = 100 };
@@ -38,11 +39,11 @@ static void on_emit(void *context, const struct engine_packet *packet)
 
 static void finish(struct table_client *client, struct engine_packet *packet, struct monotime now)
 {
-	if (packet->fate != ENGINE_OUT)
-		return;
+	/* Whatever became of the packet: a first fragment, or one that was cut, has been sent. */
 	if (packet->tcp_flags_new)
 		cache_report_flags(client->cache, &packet->tuple, packet->tcp_flags_new, now);
-	on_emit(client, packet);
+	if (packet->fate == ENGINE_OUT)
+		on_emit(client, packet);
 }
 
 static void on_answered(void *context, struct engine_packet *packet,
@@ -115,6 +116,19 @@ void table_client_flags(void *context, unsigned worker, const struct nat_tuple *
 	put(context, worker, &record, NULL);
 }
 
+bool table_client_settled(void *context, unsigned worker)
+{
+	struct table_client *client = context;
+	/* In this order: a packet waits before it leaves the ring. */
+	return ring_is_empty(client->rings[worker]) &&
+	       atomic_load_explicit(&client->waiting, memory_order_acquire) == 0;
+}
+
+static void note_waiting(struct table_client *client)
+{
+	atomic_store_explicit(&client->waiting, cache_waiting(client->cache), memory_order_release);
+}
+
 static void take_packet(struct table_client *client, const struct ring_record *record,
 			const uint8_t *data, struct monotime now)
 {
@@ -131,6 +145,7 @@ static void take_packet(struct table_client *client, const struct ring_record *r
 	client->counters.slow_packets++;
 	engine_slow(client->engine, &packet, now);
 	finish(client, &packet, now);
+	note_waiting(client);
 }
 
 /* True when a ring holds more than this turn took. */
@@ -195,6 +210,7 @@ static bool on_dry(void *context, struct monotime now)
 		client->next_engine_tick = monotime_add_ms(now, ENGINE_TICK_MS);
 	}
 	link_turn(client, now);
+	note_waiting(client);
 	if (!monotime_before(now, client->next_publish)) {
 		publish(client, now);
 		client->next_publish = monotime_add_ms(now, PUBLISH_MS);
@@ -244,6 +260,7 @@ static void *run(void *context)
 	    .sleeping = on_sleeping,
 	    .awake = on_awake,
 	};
+	thread_prompt();
 	rcu_register_thread();
 	publish(client, monotime_now());
 	rpc_loop_run(client->loop, &hooks);

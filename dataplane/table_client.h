@@ -61,6 +61,9 @@ bool table_client_slow(void *client, unsigned worker, const struct engine_packet
 void table_client_flags(void *client, unsigned worker, const struct nat_tuple *tuple,
 			uint8_t tcp_flags);
 
+/* port_env.settled. */
+bool table_client_settled(void *client, unsigned worker);
+
 struct table_client_counters {
 	struct cache_counters cache;
 	uint32_t flows, flow_capacity;

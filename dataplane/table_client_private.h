@@ -53,6 +53,7 @@ struct table_client {
 	/* shared with the workers */
 	struct ring *rings[ENGINE_WORKERS_MAX];
 	_Atomic uint64_t ring_full;
+	_Atomic uint32_t waiting; /* packets parked until their answer comes */
 
 	/* shared with whoever configures or reads counters */
 	pthread_mutex_t lock;
