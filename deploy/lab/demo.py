@@ -393,10 +393,13 @@ def main():
                         help="how long the table service is stopped")
     parser.add_argument("--mode", default="conat", choices=("conat", "nft", "forward"),
                         help=argparse.SUPPRESS)
+    parser.add_argument("--check-only", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     fitting(parser, args)
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
         parser.exit(2, f"demo: missing: {', '.join(missing)}; run deploy/install\n")
+    if args.check_only:
+        return 0
     conatlab.on_signals()
     lab = conatlab.Lab(os.environ.get("CONAT_LAB"))
     demo = Demo(args, lab)
