@@ -42,9 +42,11 @@ int cache_new(const struct cache_conf *conf, const struct cache_env *env, struct
 	cache->env = *env;
 	cache->flows = flows;
 	cache->next_batch = 1;
-	cache->ids = calloc((size_t)WIRE_INFLIGHT_MAX * WIRE_BATCH_MAX, sizeof *cache->ids);
+	size_t ids = (size_t)WIRE_INFLIGHT_MAX * WIRE_BATCH_MAX * sizeof *cache->ids;
+	cache->ids = malloc(ids);
 	if (!cache->ids)
 		goto failed;
+	memset(cache->ids, 0xff, ids); /* has its pages before the first flows */
 	for (unsigned i = 0; i < WIRE_INFLIGHT_MAX; i++)
 		cache->inflight[i].ids = cache->ids + (size_t)i * WIRE_BATCH_MAX;
 	rc = pending_new(conf->pending_flows, conf->pending_packets, conf->packet_room, random,

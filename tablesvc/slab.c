@@ -15,11 +15,28 @@ static void *reserve(size_t bytes)
 	return memory;
 }
 
+enum { TOUCH_BYTES = 2 << 20, TOUCH_LEFT = TOUCH_BYTES / 2 };
+
 int slab_new(struct slab *slab, uint32_t capacity, size_t stride, size_t link)
 {
 	*slab = (struct slab){.stride = stride, .link = link, .capacity = capacity, .fresh = 1};
 	slab->memory = reserve(((size_t)capacity + 1) * stride);
-	return slab->memory ? 0 : ERR_NOMEM;
+	if (!slab->memory)
+		return ERR_NOMEM;
+	slab_touch(slab);
+	return 0;
+}
+
+void slab_touch(struct slab *slab)
+{
+	size_t size = ((size_t)slab->capacity + 1) * slab->stride;
+	size_t left = size - slab->touched;
+	if (left == 0 || slab->fresh * slab->stride + TOUCH_LEFT < slab->touched)
+		return;
+	size_t bytes = left < TOUCH_BYTES ? left : TOUCH_BYTES;
+	/* Before Linux 5.14 there is no such advice, and pages come when used. */
+	madvise((char *)slab->memory + slab->touched, bytes, MADV_POPULATE_WRITE);
+	slab->touched += bytes;
 }
 
 void slab_delete(struct slab *slab)

@@ -269,6 +269,10 @@ void table_tick(struct table *t, struct monotime now)
 	t->wheel_behind = !timerwheel_advance(t->wheel, t->tick, TIMER_BUDGET, expiry_fire, t);
 	if (t->statics_waiting)
 		statics_tick(t);
+	slab_touch(&t->subscribers);
+	slab_touch(&t->mappings);
+	slab_touch(&t->sessions);
+	slab_touch(&t->filters);
 	t->journal->ops->flush(t->journal);
 }
 

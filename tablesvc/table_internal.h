@@ -114,9 +114,15 @@ struct slab {
 	void *memory;
 	size_t stride, link; /* offset of the free list's link */
 	uint32_t capacity, fresh, free, used;
+	size_t touched; /* bytes from the start that have their pages */
 };
 int slab_new(struct slab *slab, uint32_t capacity, size_t stride, size_t link);
 void slab_delete(struct slab *slab);
+/*
+ * Has pages made ahead of use, if they run short: to be called between batches, so that no flow
+ * waits for a huge page to be cleared.
+ */
+void slab_touch(struct slab *slab);
 uint32_t slab_take(struct slab *slab); /* 0 when full */
 void slab_give(struct slab *slab, uint32_t index);
 
