@@ -103,7 +103,7 @@ struct run {
 	unsigned error_size;
 };
 
-static bool wrong(struct run *run, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(struct run *run, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);

@@ -33,7 +33,7 @@ struct parser {
 	unsigned depth;
 };
 
-static bool fail(struct parser *p, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool fail(struct parser *p, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
