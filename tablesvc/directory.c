@@ -105,9 +105,18 @@ static void overflow(struct table *t, struct dataplane *d)
 {
 	struct outbox *box = &d->outbox;
 
-	/* What has not left is void after a flush - but for answers, which return credit. */
-	if (!outbox_flush(box, t->position, monotime_ms(t->now)) ||
-	    !start_flush(t, d, d->sequence + (box->end - box->next)))
+	outbox_void(box);
+	if (!outbox_flush(box, t->position, monotime_ms(t->now))) {
+		dataplane_gone(t, d);
+		return;
+	}
+	uint64_t number = d->sequence + (box->end - box->next);
+	/* An earlier flush that has not left is this one now. */
+	for (unsigned i = 0; i < 64; i++)
+		if (t->bits[i].state == BIT_RETIRING && t->bits[i].flush > d->sequence &&
+		    &t->dataplanes[t->bits[i].dataplane] == d)
+			t->bits[i].flush = number;
+	if (!start_flush(t, d, number))
 		dataplane_gone(t, d);
 }
 
@@ -228,10 +237,12 @@ static bool continue_from(struct table *t, struct dataplane *d, const struct wir
 	uint32_t to = keep;
 	for (uint32_t from = keep; from != box->end; from++) {
 		struct outbox_message m = *message_at(box, from);
-		if (m.kind != WIRE_ANSWER) {
-			m.made_ms = monotime_ms(t->now);
-			*message_at(box, to++) = m;
-		}
+		if (m.kind == WIRE_ANSWER)
+			continue;
+		if (m.kind == WIRE_FLUSH)
+			to = keep; /* what was said before it means nothing any more */
+		m.made_ms = monotime_ms(t->now);
+		*message_at(box, to++) = m;
 	}
 	box->next = keep;
 	box->end = to;

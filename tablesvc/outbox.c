@@ -147,6 +147,16 @@ single:;
 	return true;
 }
 
+/* A flush is ordered: notices that have not left mean nothing any more. Answers stay: credit. */
+void outbox_void(struct outbox *box)
+{
+	uint32_t to = box->next;
+	for (uint32_t from = box->next; from != box->end; from++)
+		if (at(box, from)->kind == WIRE_ANSWER)
+			*at(box, to++) = *at(box, from);
+	box->end = to;
+}
+
 bool outbox_flush(struct outbox *box, uint64_t position, int64_t now_ms)
 {
 	struct outbox_message *m = push(box, WIRE_FLUSH, 1);

@@ -206,6 +206,33 @@ static void report(struct table *t, struct dataplane *d, const struct wire_reque
 	}
 }
 
+/*
+ * Notices that a batch causes stand before its answers. So a grant of this batch that was ended by
+ * it, or that a flush ordered meanwhile would take for an old one, has to be looked at again.
+ */
+static void grant_again(struct table *t, const struct dataplane *d, const struct wire_batch *batch,
+			struct wire_answer *answers)
+{
+	for (uint32_t i = 0, k = 0; i < batch->n; i++) {
+		if (!wire_op_is_question(batch->entries[i].op))
+			continue;
+		struct wire_answer *answer = &answers[k++];
+		if (answer->verdict != NAT_TRANSLATE || batch->entries[i].op == WIRE_PEEK)
+			continue;
+		uint32_t session = session_by_handle(t, answer->handle);
+		uint32_t peer = session_by_handle(t, answer->peer_handle);
+		if (!session || session_at(t, session)->state != SESSION_LIVE || !peer ||
+		    session_at(t, peer)->state != SESSION_LIVE) {
+			*answer = (struct wire_answer){.verdict = NAT_DROP,
+						       .reason = NAT_REASON_BUSY};
+			t->counters.refused[NAT_REASON_BUSY]++;
+			continue;
+		}
+		session_at(t, session)->holders |= UINT64_C(1) << d->bit;
+		session_at(t, peer)->holders |= UINT64_C(1) << d->bit;
+	}
+}
+
 int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *batch,
 		struct monotime now)
 {
@@ -233,11 +260,8 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 	directory_acknowledge(t, d, batch->acknowledged);
 	if (d->outbox.answers >= t->config.inflight_max)
 		return ERR_BUSY;
-	/*
-	 * The answers stand behind every notice that this batch causes: what is ended on the way was
-	 * granted before, and what is granted now is not ended by it.
-	 */
 	struct wire_answer answers[WIRE_BATCH_MAX];
+	const uint32_t bit = d->bit, end = d->outbox.end, tail = d->outbox.tail;
 	resolve_prefetch(t, batch->entries, batch->n);
 	for (uint32_t i = 0; i < batch->n; i++) {
 		const struct wire_request *r = &batch->entries[i];
@@ -246,6 +270,10 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 		else
 			report(t, d, r);
 	}
+	if (d->state != DATAPLANE_ATTACHED) /* its outbox could not even take a flush */
+		return ERR_STALE;
+	if (d->bit != bit || d->outbox.end != end || d->outbox.tail != tail)
+		grant_again(t, d, batch, answers);
 	d->batch = batch->sequence;
 	t->counters.batches++;
 	struct wire_answer *out = outbox_answer(&d->outbox, batch->sequence, questions);

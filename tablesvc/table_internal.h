@@ -348,6 +348,7 @@ void outbox_clear(struct outbox *box);
 struct wire_answer *outbox_answer(struct outbox *box, uint64_t request_sequence, uint32_t n);
 bool outbox_notice(struct outbox *box, unsigned kind, const struct wire_notice *notice,
 		   uint64_t position, int64_t now_ms, uint32_t batch_max);
+void outbox_void(struct outbox *box);
 bool outbox_flush(struct outbox *box, uint64_t position, int64_t now_ms);
 
 /* statics.c */
