@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 #include "tests/sim/sim.h"
+#include "tests/sim/table_bits.h"
 
 enum { SEEN = 4096 };
 
@@ -160,6 +161,20 @@ static int64_t shortest_timeout(const struct sim *sim, uint8_t protocol)
 	return ms(protocol == NAT_ICMP ? timers->icmp : udp);
 }
 
+/* A static forward that waits ends whoever has its port or its internal endpoint, at any time. */
+static bool static_rival(const struct sim *sim, const struct table_session_row *row)
+{
+	for (unsigned i = 0; i < sim->n_statics; i++) {
+		const struct config_static *m = &sim->statics[i];
+		if ((m->external.port == row->external.port &&
+		     m->external.address == row->external.address) ||
+		    (m->internal.port == row->internal.port &&
+		     m->internal.address == row->internal.address))
+			return true;
+	}
+	return false;
+}
+
 static void check_expiry(struct sim *sim)
 {
 	for (unsigned i = 0; i < sim->n_sessions; i++) {
@@ -171,12 +186,14 @@ static void check_expiry(struct sim *sim)
 			*activity =
 			    (struct activity){.handle = row->handle, .protocol = row->protocol};
 		activity->stamp = stamp;
+		activity->rival = static_rival(sim, row);
 	}
 	for (unsigned i = 0; i < ACTIVITIES; i++) {
 		struct activity *activity = &sim->activities[i];
 		if (!activity->handle || activity->stamp == stamp)
 			continue;
-		if (activity->last_ns && !sim->operated && activity->protocol != NAT_TCP &&
+		if (activity->last_ns && !sim->operated && !activity->rival &&
+		    activity->protocol != NAT_TCP &&
 		    sim->now - activity->last_ns < shortest_timeout(sim, activity->protocol))
 			fail(sim, "session %lx of protocol %u ends %ld ms after a packet",
 			     (unsigned long)activity->handle, activity->protocol,
@@ -254,11 +271,12 @@ static bool agrees(const struct claim *claim, const struct table_session_row *ro
 
 static void check_holders(struct sim *sim, const struct dataplane *dp)
 {
-	if (dp->bit >= 64)
+	if (dp->slot == UINT32_MAX)
 		return;
+	uint64_t bits = table_bits_of(sim->table, dp->slot);
 	for (unsigned i = 0; i < dp->claims.n; i++) {
 		const struct table_session_row *row = session(sim, dp->claims.at[i].handle);
-		if (row && !(row->holders >> dp->bit & 1))
+		if (row && !(row->holders & bits))
 			fail(sim, "dp%u holds session %lx of port %u, and the table does not know",
 			     dp->index, (unsigned long)row->handle, ntohs(row->external.port));
 		if (row && !agrees(&dp->claims.at[i], row))
@@ -385,6 +403,10 @@ void check_end(struct sim *sim)
 		struct dataplane *dp = &sim->dataplanes[i];
 		struct cache_counters cache;
 		cache_counters(dp->cache, &cache);
+		for (unsigned k = 0; k < dp->claims.n; k++)
+			trace(sim, "left: dp%u session %lx port %u", i,
+			      (unsigned long)dp->claims.at[k].handle,
+			      ntohs(dp->claims.at[k].external.port));
 		if (flowtable_pairs(dp->flows) || cache.pending_flows || cache.pending_packets)
 			fail(sim, "at rest dp%u still has %u pairs, %u questions, %u packets", i,
 			     flowtable_pairs(dp->flows), cache.pending_flows,

@@ -113,7 +113,7 @@ void dataplane_start(struct sim *sim, unsigned index)
 	memset(dp, 0, sizeof *dp);
 	dp->sim = sim;
 	dp->index = index;
-	dp->bit = UINT32_MAX;
+	dp->slot = UINT32_MAX;
 	dp->alive = true;
 	snprintf(conf.name, sizeof conf.name, "dp%u", index);
 	dp->random_state = sim->random.next(sim->random.context);
@@ -211,12 +211,6 @@ void dataplane_mail(struct dataplane *dp, struct envelope *mail)
 	case MAIL_WELCOME:
 		trace(sim, "dp%u: welcome", dp->index);
 		rc = cache_welcome(dp->cache, &mail->welcome, now);
-		/* Another bit without a flush: one is on its way, and the old bit still counts. */
-		if (!dp->welcomed || mail->welcome.flush)
-			dp->bit = mail->welcome.dataplane;
-		else if (dp->bit != mail->welcome.dataplane)
-			dp->bit = UINT32_MAX;
-		dp->welcomed = true;
 		break;
 	case MAIL_CONFIG:
 		table_wire_config(sim->table, sim->wire_config);

@@ -188,6 +188,7 @@ static void server_hello(struct sim *sim, struct link *link, const struct wire_h
 	}
 	sim->attachments[attached] = link;
 	link->attached = attached;
+	sim->dataplanes[link->dataplane].slot = attached;
 	trace(sim, "table: dp%u attached as %u, flush %d, goes on after %lu", link->dataplane,
 	      attached, mail->welcome.flush, (unsigned long)mail->welcome.sequence);
 	link_send(sim, link, DOWN_CONTROL, mail);
@@ -327,8 +328,6 @@ static void pump_link(struct sim *sim, struct link *link)
 	       table_next_message(sim->table, link->attached, &message)) {
 		if (message.kind == WIRE_ANSWER)
 			check_answers(sim, link, &message);
-		if (message.kind == WIRE_FLUSH) /* it has another bit now, and is not told */
-			sim->dataplanes[link->dataplane].bit = UINT32_MAX;
 		trace(sim, "table: to dp%u message %lu kind %u n %u%s%lx", link->dataplane,
 		      (unsigned long)message.sequence, message.kind, message.n,
 		      message.kind == WIRE_ANSWER ? " for #" : " first ",

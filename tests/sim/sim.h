@@ -97,7 +97,7 @@ struct link {
 struct dataplane {
 	struct sim *sim;
 	unsigned index;
-	bool alive, welcomed;
+	bool alive;
 	struct cache_conf conf;
 	struct cache *cache;
 	struct flowtable *flows;
@@ -107,7 +107,7 @@ struct dataplane {
 	int64_t valid_until;			/* its clock; what readers go by */
 	int64_t frozen, busy, connect, restart; /* until; ours */
 	struct link *link;
-	uint32_t bit; /* in the holder masks */
+	uint32_t slot; /* at the table, when it attached last */
 	uint64_t packets;
 	struct {
 		struct nat_tuple tuple;
@@ -139,6 +139,7 @@ struct activity { /* of a session, by its slot: live flows never expire early */
 	uint64_t stamp;	 /* of the last reading that showed it live */
 	int64_t last_ns; /* a packet that refreshes, at a dataplane with a lease; 0 = none */
 	uint8_t protocol;
+	bool rival; /* of a static forward */
 };
 enum { ACTIVITIES = 512 };
 
@@ -155,12 +156,15 @@ enum { BLOCKS = 16 };
 	X(released)                                                                                \
 	X(expired)                                                                                 \
 	X(invalidated)                                                                             \
-	X(flushed) X(stale_answers) X(asked_again) X(negative_hits) X(coalesced) X(not_renewed)    \
-	    X(flags_reported) X(reports_full) X(cache_full) X(disconnects) X(draining)             \
-		X(pending_full) X(pending_timeout) X(no_table) X(lease_over) X(ports_exhausted)    \
-		    X(filtered) X(no_mapping) X(table_full) X(created) X(peeked) X(expire_asked)   \
-			X(stale_handles) X(crashes) X(zombies) X(partitions) X(hairpins)           \
-			    X(redirects) X(statics) X(deletes) X(reloads) X(readers_waited_for)
+	X(flushed)                                                                                 \
+	X(stale_answers)                                                                           \
+	X(asked_again)                                                                             \
+	X(negative_hits) X(coalesced) X(not_renewed) X(flags_reported) X(reports_full)             \
+	    X(cache_full) X(disconnects) X(draining) X(pending_full) X(pending_timeout)            \
+		X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)             \
+		    X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles) X(crashes) \
+			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
+			    X(reloads) X(readers_waited_for)
 struct coverage {
 #define COVERED_FIELD(name) uint64_t name;
 	COVERED(COVERED_FIELD)
