@@ -220,6 +220,27 @@ static int attach_new(struct table *t, const struct wire_hello *hello, uint32_t 
 	return 0;
 }
 
+static bool holds_flush(const struct outbox *box, uint32_t from)
+{
+	for (; from != box->end; from++)
+		if (box->ring[from % box->ring_size].kind == WIRE_FLUSH)
+			return true;
+	return false;
+}
+
+/* A flush that it has not heard of and will not hear of: a welcome ordered it and was lost. */
+static bool owes_flush(const struct table *t, const struct dataplane *d, uint64_t seen,
+		       uint32_t keep)
+{
+	for (unsigned i = 0; i < 64; i++) {
+		const struct holder_bit *bit = &t->bits[i];
+		if (bit->state == BIT_RETIRING && bit->flush > seen &&
+		    &t->dataplanes[bit->dataplane] == d)
+			return !holds_flush(&d->outbox, keep);
+	}
+	return false;
+}
+
 /*
  * Goes on behind what the dataplane has seen: answers that did not arrive are asked for again by it,
  * notices are said again. False when that can't be known.
@@ -234,6 +255,8 @@ static bool continue_from(struct table *t, struct dataplane *d, const struct wir
 	uint32_t keep = box->first;
 	while (keep != box->next && message_at(box, keep)->sequence <= hello->sequence)
 		keep++;
+	if (owes_flush(t, d, hello->sequence, keep))
+		return false;
 	uint32_t to = keep;
 	for (uint32_t from = keep; from != box->end; from++) {
 		struct outbox_message m = *message_at(box, from);
@@ -284,7 +307,12 @@ int table_attach(struct table *t, const struct wire_hello *hello, struct monotim
 		struct dataplane *d = &t->dataplanes[*dataplane];
 		if (!continue_from(t, d, hello)) {
 			outbox_clear(&d->outbox);
-			d->sequence++; /* a number it has not seen: acknowledging it is the flush */
+			/* A number that it has not seen: acknowledging it is the flush. */
+			if (d->sequence < hello->sequence)
+				d->sequence = hello->sequence;
+			if (d->sequence < d->acknowledged)
+				d->sequence = d->acknowledged;
+			d->sequence++;
 			if (!start_flush(t, d, d->sequence)) {
 				dataplane_gone(t, d);
 				return ERR_FULL;
@@ -441,7 +469,10 @@ void directory_tick(struct table *t)
 			continue;
 		if (lease_over(t, d) && !(t->lost >> d->bit & 1)) {
 			t->lost |= UINT64_C(1) << d->bit;
-			t->bits[d->bit].until = t->tick;
+			for (unsigned k = 0; k < 64; k++)
+				if (k == d->bit || (t->bits[k].state == BIT_RETIRING &&
+						    t->bits[k].flush && t->bits[k].dataplane == i))
+					t->bits[k].until = t->tick;
 		}
 		if (monotime_before(directory_fence(t, d), t->now))
 			dataplane_gone(t, d);
