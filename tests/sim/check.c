@@ -158,7 +158,8 @@ static int64_t shortest_timeout(const struct sim *sim, uint8_t protocol)
 	const struct config_timers *timers = &sim->config.timers;
 	/* A question may be under way that was asked by a former configuration. */
 	int64_t udp = sim->shortest_udp < timers->udp_dns ? sim->shortest_udp : timers->udp_dns;
-	return ms(protocol == NAT_ICMP ? timers->icmp : udp);
+	return ms((protocol == NAT_ICMP ? timers->icmp : udp) -
+		  1); /* ages are whole milliseconds */
 }
 
 /* A static forward that waits ends whoever has its port or its internal endpoint, at any time. */

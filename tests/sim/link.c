@@ -188,7 +188,8 @@ static void server_hello(struct sim *sim, struct link *link, const struct wire_h
 	}
 	sim->attachments[attached] = link;
 	link->attached = attached;
-	sim->dataplanes[link->dataplane].slot = attached;
+	if (sim->dataplanes[link->dataplane].link == link) /* else a late hello of a crashed one */
+		sim->dataplanes[link->dataplane].slot = attached;
 	trace(sim, "table: dp%u attached as %u, flush %d, goes on after %lu", link->dataplane,
 	      attached, mail->welcome.flush, (unsigned long)mail->welcome.sequence);
 	link_send(sim, link, DOWN_CONTROL, mail);

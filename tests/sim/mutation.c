@@ -26,7 +26,7 @@ static const struct {
 bool mutation_set(const char *name)
 {
 	if (strcmp(name, "small-outbox") == 0) {
-		outbox_notices = 3;
+		outbox_notices = 2;
 		sim_small_outbox = true;
 		return true;
 	}
