@@ -11,8 +11,6 @@
 
 #include <arpa/inet.h>
 
-enum { PREFETCH_STRIDE = 32 };
-
 static void refuse(struct table *t, struct wire_answer *answer, unsigned verdict, unsigned reason)
 {
 	*answer = (struct wire_answer){.verdict = (uint8_t)verdict, .reason = (uint8_t)reason};
@@ -390,81 +388,4 @@ void resolve_answer(struct table *t, struct dataplane *d, const struct wire_requ
 		resolve_in(t, d, r, answer);
 	else
 		resolve_peek(t, r, answer);
-}
-
-/*
- * Memory latency is what a question costs: what a whole batch will look at is fetched in rounds,
- * each needing what the one before brought, and only then the first question is answered.
- */
-static void prefetch_round(struct table *t, const struct wire_request *requests, unsigned n)
-{
-	uint32_t *heads[PREFETCH_STRIDE][3];
-	uint64_t places[PREFETCH_STRIDE];
-
-	for (unsigned i = 0; i < n; i++) {
-		const struct nat_tuple *k = &requests[i].tuple;
-		places[i] = PORTPOOL_NONE;
-		if (requests[i].op == WIRE_RESOLVE_IN) {
-			struct nat_endpoint e = {.address = k->destination,
-						 .port = k->destination_port};
-			places[i] = portpool_place(t->pools, k->protocol, &e);
-			if (places[i] != PORTPOOL_NONE)
-				portpool_prefetch(t->pools, places[i]);
-			continue;
-		}
-		uint64_t w = endpoint_word(k->realm, k->protocol, k->source, k->source_port);
-		uint64_t remote = (uint64_t)k->destination << 32 | k->destination_port << 1 | 1;
-		heads[i][0] = &t->by_internal.head[table_hash(t, w, 2) & t->by_internal.mask];
-		heads[i][1] = &t->by_session.head[table_hash(t, w, remote) & t->by_session.mask];
-		heads[i][2] = subscriber_bucket(t, k->realm, k->source, 0);
-		__builtin_prefetch(heads[i][0]);
-		__builtin_prefetch(heads[i][1]);
-		__builtin_prefetch(heads[i][2]);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		uint32_t mapping;
-		if (requests[i].op == WIRE_RESOLVE_IN) {
-			mapping = places[i] == PORTPOOL_NONE ? 0
-							     : portpool_owner(t->pools, places[i]);
-		} else {
-			mapping = *heads[i][0];
-			__builtin_prefetch(session_at(t, *heads[i][1]), 1);
-			__builtin_prefetch(subscriber_at(t, *heads[i][2]), 1);
-		}
-		__builtin_prefetch(mapping_at(t, mapping), 1);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		const struct nat_tuple *k = &requests[i].tuple;
-		if (requests[i].op == WIRE_RESOLVE_IN && places[i] != PORTPOOL_NONE) {
-			uint32_t mapping = portpool_owner(t->pools, places[i]);
-			uint64_t h = session_hash(t, mapping_at(t, mapping), k->source, k->source_port);
-			heads[i][1] = &t->by_session.head[h & t->by_session.mask];
-			__builtin_prefetch(heads[i][1]);
-			continue;
-		}
-		if (requests[i].op == WIRE_RESOLVE_IN)
-			continue;
-		const struct mapping *m = mapping_at(t, *heads[i][0]);
-		const struct session *s = session_at(t, *heads[i][1]);
-		if (m->internal != k->source || m->internal_port != k->source_port)
-			__builtin_prefetch(mapping_at(t, m->hash_next), 1);
-		if (s->remote != k->destination || s->remote_port != k->destination_port ||
-		    s->mapping != *heads[i][0])
-			__builtin_prefetch(session_at(t, s->hash_next), 1);
-		if (*heads[i][2]) {
-			const struct subscriber *u = subscriber_at(t, *heads[i][2]);
-			__builtin_prefetch(mapping_at(t, u->mappings), 1); /* gets a neighbour */
-			portpool_prefetch_share(t->pools, &u->share);
-		}
-	}
-	for (unsigned i = 0; i < n; i++)
-		if (requests[i].op == WIRE_RESOLVE_IN && places[i] != PORTPOOL_NONE)
-			__builtin_prefetch(session_at(t, *heads[i][1]), 1);
-}
-
-void resolve_prefetch(struct table *t, const struct wire_request *requests, unsigned n)
-{
-	for (unsigned from = 0; from < n; from += PREFETCH_STRIDE)
-		prefetch_round(t, requests + from,
-			       n - from < PREFETCH_STRIDE ? n - from : PREFETCH_STRIDE);
 }

@@ -262,7 +262,7 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 		return ERR_BUSY;
 	struct wire_answer answers[WIRE_BATCH_MAX];
 	const uint32_t bit = d->bit, end = d->outbox.end, tail = d->outbox.tail;
-	resolve_prefetch(t, batch->entries, batch->n);
+	prefetch_batch(t, batch->entries, batch->n);
 	for (uint32_t i = 0; i < batch->n; i++) {
 		const struct wire_request *r = &batch->entries[i];
 		if (wire_op_is_question(r->op))

@@ -327,7 +327,9 @@ void expiry_released(struct table *t, uint32_t session, uint64_t bit, uint32_t a
 uint16_t resolve_redirect_of(const struct table *t, const struct nat_tuple *tuple);
 void resolve_answer(struct table *t, struct dataplane *d, const struct wire_request *request,
 		    struct wire_answer *answer);
-void resolve_prefetch(struct table *t, const struct wire_request *requests, unsigned n);
+
+/* prefetch.c */
+void prefetch_batch(struct table *t, const struct wire_request *requests, unsigned n);
 
 /* negative.c */
 uint32_t negative_tell(struct table *t, uint8_t protocol, const struct nat_endpoint *e, uint64_t bit);
