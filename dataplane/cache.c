@@ -226,7 +226,7 @@ void cache_heartbeat_ack(struct cache *cache, const struct wire_heartbeat_ack *a
 
 bool cache_wants_reconnect(const struct cache *cache, struct monotime now)
 {
-	return lease_wants_reconnect(&cache->lease, now);
+	return !monotime_before(now, lease_reconnect_at(&cache->lease));
 }
 
 void cache_disconnected(struct cache *cache, struct monotime now)
@@ -307,6 +307,7 @@ struct monotime cache_next_tick(const struct cache *cache, struct monotime now)
 		next = monotime_min(next, cache->next_sweep);
 	if (lease_attached(&cache->lease))
 		next = monotime_min(next, cache->lease.next_heartbeat);
+	next = monotime_min(next, lease_reconnect_at(&cache->lease));
 	return monotime_before(next, now) ? now : next;
 }
 

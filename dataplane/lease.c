@@ -49,8 +49,11 @@ bool lease_acknowledged(struct lease *lease, const struct wire_heartbeat_ack *ac
 	return true;
 }
 
-bool lease_wants_reconnect(const struct lease *lease, struct monotime now)
+struct monotime lease_reconnect_at(const struct lease *lease)
 {
-	return lease_attached(lease) && !monotime_before(now, lease->asking_until) &&
-	       !monotime_before(now, monotime_add_ms(lease->attached_at, lease->lease_ms));
+	struct monotime tried = monotime_add_ms(lease->attached_at, lease->lease_ms);
+
+	if (!lease_attached(lease))
+		return MONOTIME_NEVER;
+	return monotime_before(lease->asking_until, tried) ? tried : lease->asking_until;
 }

@@ -47,7 +47,10 @@ static inline bool lease_may_translate(const struct lease *lease, struct monotim
 	return monotime_before(now, lease->valid_until);
 }
 
-/* Attached for a whole lease, and not renewed in all that time. */
-bool lease_wants_reconnect(const struct lease *lease, struct monotime now);
+/*
+ * From when on it is of no use to stay attached: attached for a whole lease, and not renewed in all
+ * that time. MONOTIME_NEVER when not attached.
+ */
+struct monotime lease_reconnect_at(const struct lease *lease);
 
 #endif
