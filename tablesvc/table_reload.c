@@ -35,14 +35,19 @@ static void end_redirected(struct table *t)
 			session_end(t, i, NAT_REASON_POLICY);
 }
 
-/* What a new rule takes over must not go on as before at one dataplane and anew at another (U4). */
+/*
+ * What a new rule takes over, or an address that came to the pools or left them (its packets are
+ * hairpinned now, or no longer), must not go on as before at one dataplane and anew at another (U4).
+ */
 static void end_taken_over(struct table *t)
 {
 	for (uint32_t i = 1; i < t->sessions.fresh; i++) {
-		if (session_at(t, i)->state != SESSION_LIVE)
+		const struct session *s = session_at(t, i);
+		if (s->state != SESSION_LIVE || s->redirect)
 			continue;
 		struct nat_tuple tuple = session_tuple(t, i);
-		if (!session_at(t, i)->redirect && resolve_redirect_of(t, &tuple))
+		bool ours = portpool_has_address(t->pools, s->remote);
+		if (resolve_redirect_of(t, &tuple) || ours != !!(s->flags & SESSION_HAIRPIN))
 			session_end(t, i, NAT_REASON_POLICY);
 	}
 }
@@ -119,7 +124,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 	t->config = fresh;
 	settings_free(&old);
 	table_index_realms(t);
-	if (redirects)
+	if (redirects || pools)
 		end_taken_over(t);
 	if (pools) {
 		end_retired(t);
