@@ -252,6 +252,9 @@ void dataplane_pump(struct dataplane *dp)
 	struct wire_batch batch;
 	struct wire_heartbeat beat;
 
+	/* As a loop's turn does; else a heartbeat that goes out here would put the tick off for ever. */
+	if (cache_next_tick(dp->cache, local_now(dp)).ns <= local_now(dp).ns)
+		dataplane_tick(dp);
 	if (!dp->link)
 		return;
 	if (cache_heartbeat_due(dp->cache, &beat, local_now(dp))) {
