@@ -61,20 +61,6 @@ static void end_retired(struct table *t)
 	}
 }
 
-/*
- * An address that became ours was outside before: what went out to it is hairpinned from now on, by
- * another pair of sessions. And the other way round.
- */
-static void end_moved(struct table *t)
-{
-	for (uint32_t i = 1; i < t->sessions.fresh; i++) {
-		const struct session *s = session_at(t, i);
-		if (s->state == SESSION_LIVE && !s->redirect &&
-		    portpool_has_address(t->pools, s->remote) != !!(s->flags & SESSION_HAIRPIN))
-			session_end(t, i, NAT_REASON_NONE);
-	}
-}
-
 static bool has_static(const struct config *config, const struct config_static *mapping)
 {
 	for (unsigned i = 0; i < config->n_statics; i++)
@@ -126,10 +112,8 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 	table_index_realms(t);
 	if (redirects || pools)
 		end_taken_over(t);
-	if (pools) {
+	if (pools)
 		end_retired(t);
-		end_moved(t);
-	}
 	reload_statics(t);
 	return 0;
 }
