@@ -63,6 +63,14 @@ class Scenario:
         if not self.expect(true, text):
             raise Failure(text)
 
+    def eventually(self, probe, text, seconds=2.0):
+        """expect, of what may take a moment: metrics are a picture of up to 0.1 s ago, and a fence
+        is over when every dataplane has acknowledged."""
+        deadline = time.monotonic() + seconds
+        while not (true := probe()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.expect(true, text)
+
     def say(self, text):
         print(f"      {text}", flush=True)
 
