@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Finds the mapping and session that a tuple belongs to, or makes them: limits and filtering.
+ */
+#include "tablesvc/resolve_private.h"
+
+void resolve_refuse(struct table *t, struct wire_answer *answer, unsigned verdict, unsigned reason)
+{
+	*answer = (struct wire_answer){.verdict = (uint8_t)verdict, .reason = (uint8_t)reason};
+	t->counters.refused[reason]++;
+}
+
+/* No room: the sender learns it (RFC 6888 REQ-11). Not configured or against policy: too. */
+static void refuse_creation(struct table *t, struct wire_answer *answer, uint32_t subscriber,
+			    unsigned reason)
+{
+	if (subscriber)
+		subscriber_at(t, subscriber)->refused++;
+	resolve_refuse(t, answer, NAT_REJECT, reason);
+}
+
+static bool opens(const struct wire_request *r)
+{
+	return r->tuple.protocol != NAT_TCP || (r->tcp_flags & NAT_TCP_SYN);
+}
+
+/* Finds or makes the mapping and session of an outbound tuple. 0 when it was refused. */
+uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, unsigned pool,
+			       uint16_t redirect, uint8_t flags, struct nat_endpoint remote,
+			       struct wire_answer *answer)
+{
+	const struct nat_tuple *tuple = &r->tuple;
+	bool may_create = opens(r);
+	/* Clients of a redirect from the outside are not subscribers of ours. */
+	uint16_t shared = redirect && tuple->realm == NAT_REALM_OUTSIDE ? redirect : 0;
+	uint32_t session = 0;
+	uint32_t mapping =
+	    mapping_find(t, tuple->realm, tuple->protocol, tuple->source, tuple->source_port);
+
+	if (mapping)
+		session = session_find(t, mapping, remote.address, remote.port);
+	if (session) {
+		if (session_at(t, session)->redirect == redirect)
+			return session;
+		/* Two views of one remote endpoint: its answers could not be told apart. */
+		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
+		return 0;
+	}
+	if (!may_create) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_TCP_OUT_OF_STATE);
+		return 0;
+	}
+	if (!mapping) {
+		unsigned reason = mapping_create(t, tuple->realm, tuple->protocol, tuple->source,
+						 tuple->source_port, pool, shared, &mapping);
+		if (reason != NAT_REASON_NONE) {
+			refuse_creation(
+			    t, answer,
+			    subscriber_find(t, tuple->realm, shared ? 0 : tuple->source, shared),
+			    reason);
+			return 0;
+		}
+	}
+	unsigned reason =
+	    session_create(t, mapping, remote.address, remote.port, flags, redirect, &session);
+	if (reason != NAT_REASON_NONE) {
+		refuse_creation(t, answer, mapping_at(t, mapping)->subscriber, reason);
+		mapping_release(t, mapping); /* not even one session: it goes at once */
+		return 0;
+	}
+	return session;
+}
+
+/* Whether a packet from this remote endpoint may open a session on the mapping (RFC 4787 REQ-8). */
+static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remote)
+{
+	const struct mapping *m = mapping_at(t, mapping);
+	if (m->flags & MAPPING_STATIC)
+		return true;
+	if (m->flags & MAPPING_REDIRECT)
+		return false;
+	const struct config_pool *pool = &t->config.pools[portpool_pool(t->pools, m->place)];
+	enum config_filtering filtering =
+	    m->protocol == NAT_TCP ? pool->filtering_tcp : pool->filtering_udp;
+	if (filtering == CONFIG_EIF)
+		return true;
+	return filtering == CONFIG_ADF && filter_open(t, mapping, remote);
+}
+
+/* Finds the session of a packet to an external endpoint, or makes it where the filter allows. */
+uint32_t resolve_open_inbound(struct table *t, const struct wire_request *r, uint32_t mapping,
+			      struct nat_endpoint remote, uint8_t flags, struct wire_answer *answer)
+{
+	uint32_t session = session_find(t, mapping, remote.address, remote.port);
+	if (session)
+		return session;
+	if (!filter_allows(t, mapping, remote.address)) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_FILTERED); /* ttl 0: never cached */
+		return 0;
+	}
+	if (!opens(r)) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_TCP_OUT_OF_STATE);
+		return 0;
+	}
+	unsigned reason =
+	    session_create(t, mapping, remote.address, remote.port, flags, 0, &session);
+	if (reason != NAT_REASON_NONE) {
+		resolve_refuse(t, answer, NAT_DROP, reason);
+		return 0;
+	}
+	return session;
+}
