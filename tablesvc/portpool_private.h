@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The port pool's own structures: portpool.c takes ports, portpool_reload.c takes configurations.
+/*
+ * The port pool's own structures. portpool_place.c knows endpoints, portpool_block.c blocks that
+ * nobody owns, portpool_share.c those of a subscriber, portpool.c takes ports and gives them back,
+ * portpool_reload.c takes configurations, portpool_memory.c holds the arrays.
  */
 #ifndef TABLESVC_PORTPOOL_PRIVATE_H
 #define TABLESVC_PORTPOOL_PRIVATE_H
@@ -86,13 +89,55 @@ struct portpool {
 	uint64_t touched; /* bytes */
 };
 
-/* The index of an address (host order), retired ones too; -1 = none. */
-int64_t portpool_find(const struct portpool *pools, uint32_t address);
+#define NO_BLOCK UINT32_MAX
+
+struct port_spot { /* a place, taken apart */
+	uint32_t address, port;
+	uint32_t block; /* or NO_BLOCK: outside the pool's range, for static mappings */
+	unsigned protocol;
+};
 
 static inline struct port_address *address_of_block(struct portpool *pools, uint32_t block)
 {
 	return &pools->addresses[block >> BLOCK_BITS];
 }
+
+/* ---- portpool_place.c ---- */
+
+/* The index of an address (host order), retired ones too; -1 = none. */
+int64_t portpool_find(const struct portpool *pools, uint32_t address);
+/* Which of the arrays a nat_protocol has; -1 = none. */
+int portpool_protocol(uint8_t protocol);
+uint64_t portpool_make_place(unsigned protocol, uint32_t address, uint32_t port);
+struct port_spot portpool_spot(const struct portpool *pools, uint64_t place);
+/* The word of the bitmap that has the port. */
+uint64_t *portpool_used_word(struct portpool *pools, const struct port_spot *spot);
+bool portpool_is_used(struct portpool *pools, const struct port_spot *spot);
+void portpool_set_used(struct portpool *pools, const struct port_spot *spot, uint32_t owner);
+void portpool_set_unused(struct portpool *pools, const struct port_spot *spot);
+
+/* ---- portpool_share.c ---- */
+
+void portpool_list_remove(struct portpool *pools, struct portpool_share *share, uint32_t block);
+/* The block's count went up or down by one: keeps the list sorted. */
+void portpool_list_sort(struct portpool *pools, struct portpool_share *share, uint32_t block);
+/* The address is no longer of the share's pool: its blocks stay until their ports are released. */
+void portpool_detach(struct portpool *pools, struct portpool_share *share);
+/*
+ * The fullest of the share's blocks with a free port of the protocol and parity (-1 = any), or,
+ * when none has the parity, with any; as a link. *tail: the last of the list.
+ */
+uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_share *share,
+			   unsigned protocol, int parity, uint32_t *tail);
+/* One more block for the share, put behind its last; a reason, and the link. */
+unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, unsigned pool,
+			unsigned protocol, uint32_t limit, struct monotime now, uint32_t tail,
+			uint32_t *out);
+
+/* ---- portpool_memory.c ---- */
+
+/* Has the arrays hold n addresses; what is there stays. ERR_NOMEM. */
+int portpool_enlarge(struct portpool *pools, uint32_t n);
 
 /* ---- portpool_block.c ---- */
 

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include "common/base/err.h"
 
 #define NO_INDEX UINT32_MAX
@@ -46,61 +45,6 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct plan *plan, int e
 		vsnprintf(plan->error, plan->error_size, format, arguments);
 	va_end(arguments);
 	return err;
-}
-
-/* ---- memory ---- */
-
-/* Reserves or enlarges one array; what is there stays, what is new is zero and not touched. */
-static int enlarge(void *at, size_t size, uint32_t *capacity, uint32_t n)
-{
-	void **memory = at, *grown;
-
-	if (n <= *capacity)
-		return 0;
-	if (*capacity == 0)
-		grown = mmap(NULL, size * n, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	else
-		grown = mremap(*memory, size * *capacity, size * n, MREMAP_MAYMOVE);
-	if (grown == MAP_FAILED)
-		return ERR_NOMEM;
-	*memory = grown;
-	*capacity = n;
-	return 0;
-}
-
-struct array {
-	void *at;
-	size_t size; /* of one address */
-};
-
-enum { ARRAYS = 3 + 2 * PORT_PROTOCOLS };
-
-static void list_arrays(struct portpool *pools, struct array arrays[ARRAYS])
-{
-	unsigned n = 0;
-
-	arrays[n++] = (struct array){&pools->addresses, sizeof pools->addresses[0]};
-	arrays[n++] = (struct array){&pools->free_blocks, sizeof pools->free_blocks[0]};
-	arrays[n++] = (struct array){&pools->blocks, sizeof pools->blocks[0] << BLOCK_BITS};
-	for (unsigned i = 0; i < PORT_PROTOCOLS; i++) {
-		arrays[n++] = (struct array){&pools->owners[i],
-					     sizeof pools->owners[i][0] * PORTS_PER_ADDRESS};
-		arrays[n++] = (struct array){&pools->used[i], PORTS_PER_ADDRESS / 8};
-	}
-	_Static_assert(ARRAYS == sizeof pools->capacity / sizeof pools->capacity[0], "all of them");
-}
-
-static int enlarge_all(struct portpool *pools, uint32_t n)
-{
-	struct array arrays[ARRAYS];
-
-	list_arrays(pools, arrays);
-	for (unsigned i = 0; i < ARRAYS; i++) {
-		if (enlarge(arrays[i].at, arrays[i].size, &pools->capacity[i], n))
-			return ERR_NOMEM;
-	}
-	return 0;
 }
 
 /* ---- planning: changes nothing ---- */
@@ -243,7 +187,7 @@ static int plan_make(struct portpool *pools, struct plan *plan)
 	for (plan->hash_bits = 4; 1u << plan->hash_bits < 2 * plan->n_addresses; plan->hash_bits++)
 		;
 	plan->hash = calloc(1u << plan->hash_bits, sizeof plan->hash[0]);
-	if (plan->hash && !enlarge_all(pools, plan->n_addresses))
+	if (plan->hash && !portpool_enlarge(pools, plan->n_addresses))
 		return 0;
 no_memory:
 	return refuse(plan, ERR_NOMEM, "not enough memory for %u addresses", plan->n);
@@ -359,46 +303,4 @@ int portpool_reload(struct portpool *pools, const struct config *config, char *e
 		carry_out(pools, &plan);
 	plan_free(&plan);
 	return err;
-}
-
-int portpool_new(const struct config *config, struct random_source *random, struct portpool **out)
-{
-	struct portpool *pools = calloc(1, sizeof *pools);
-	int err = ERR_NOMEM;
-
-	if (!pools)
-		return ERR_NOMEM;
-	pools->random = *random;
-	pools->hash_bits = 4;
-	pools->hash = calloc(1u << pools->hash_bits, sizeof pools->hash[0]);
-	if (!pools->hash || (err = portpool_reload(pools, config, NULL, 0))) {
-		portpool_free(pools);
-		return err;
-	}
-	*out = pools;
-	return 0;
-}
-
-void portpool_free(struct portpool *pools)
-{
-	struct array arrays[ARRAYS];
-
-	if (!pools)
-		return;
-	list_arrays(pools, arrays);
-	for (unsigned i = 0; i < ARRAYS; i++) {
-		if (pools->capacity[i])
-			munmap(*(void **)arrays[i].at, arrays[i].size * pools->capacity[i]);
-	}
-	free(pools->open_lists);
-	free(pools->hash);
-	free(pools);
-}
-
-uint64_t portpool_memory(const struct portpool *pools)
-{
-	return sizeof *pools + (sizeof pools->hash[0] << pools->hash_bits) +
-	       sizeof pools->open_lists[0] * pools->n_open_lists +
-	       (sizeof pools->addresses[0] + sizeof pools->free_blocks[0]) * pools->n_addresses +
-	       pools->touched;
 }
