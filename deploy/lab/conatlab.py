@@ -51,9 +51,9 @@ class Lab:
             raise LabError(f"lab {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout
 
-    def up(self, *args, keep=False):
+    def up(self, *args, keep=False, spread="flow"):
         owner = [] if keep else ["--owner", os.getpid()]
-        self.command("up", *owner, *args)
+        self.command("up", *owner, "--spread", spread, *args)
 
     def down(self):
         self.command("down")

@@ -22,8 +22,12 @@
 # namespaces exist from the start; a dataplane joins ECMP when its /readyz says 200 and leaves it
 # when it does not, which watch.py polls over the management network (the part of BFD or BGP).
 #
+# With "--spread packet" they send each packet to the next dataplane in turn instead, the worst that
+# a network can do: routes.py.
+#
 # MTU 1500 everywhere. Offloads stay on, as between virtual machines and their host: the dataplane
-# sees super-packets and partial checksums. "--offloads off" has the end hosts send plain packets.
+# sees super-packets and partial checksums. "--offloads off" has the end hosts send plain packets;
+# spreading by packet does that too unless told "--offloads on", when a super-packet counts as one.
 #
 # Modes: conat (the real programs), nft (each dataplane namespace masquerades with nftables, without
 # any shared state), forward (no NAT). The latter two are the benchmark's yardsticks.
@@ -178,6 +182,12 @@ lab_topology() {
 		lab_link "dp$n" out0 "198.18.$n.2/30" ro "dp$n" "198.18.$n.1/30"
 		ip -n "$(lab_ns "dp$n")" route add default via "198.18.$n.1"
 		ip -n "$(lab_ns "dp$n")" route add 10.0.0.0/16 via "172.16.$n.1"
+		if [[ $LAB_SPREAD == packet ]]; then
+			ip -n "$(lab_ns ri)" rule add fwmark "$n" lookup $((100 + n))
+			ip -n "$(lab_ns ri)" route add default via "172.16.$n.2" table $((100 + n))
+			ip -n "$(lab_ns ro)" rule add fwmark "$n" lookup $((100 + n))
+			ip -n "$(lab_ns ro)" route add default via "198.18.$n.2" table $((100 + n))
+		fi
 	done
 	# What is meant for the pool and has no dataplane goes nowhere, rather than round and round.
 	ip -n "$(lab_ns ri)" route add blackhole default
@@ -272,11 +282,11 @@ lab_janitor() {
 	disown $! 2>/dev/null || true
 }
 
-# LAB, LAB_MODE, LAB_OFFLOADS, LAB_DATAPLANES, LAB_OWNER, LAB_CONFIG are set by the caller.
+# LAB, LAB_MODE, LAB_OFFLOADS, LAB_SPREAD, LAB_DATAPLANES, LAB_OWNER, LAB_CONFIG are set by the caller.
 lab_up() {
 	local state n tool
 	((EUID == 0)) || { lab_fail "network namespaces need root"; return 1; }
-	for tool in ip ss sysctl python3 ethtool; do
+	for tool in ip ss sysctl python3 ethtool nft; do
 		command -v $tool >/dev/null || { lab_fail "$tool is missing; run deploy/install"; return 1; }
 	done
 	[[ $LAB =~ ^[a-z][a-z0-9-]{0,31}$ ]] ||
@@ -284,8 +294,8 @@ lab_up() {
 	state=$(lab_state)
 	[[ ! -e $state ]] || { lab_fail "$LAB is up already"; return 1; }
 	mkdir -p "$state/log" "$state/pid"
-	printf 'LAB_MODE=%q\nLAB_OFFLOADS=%q\nCONAT_BUILD=%q\n' "$LAB_MODE" "$LAB_OFFLOADS" \
-		"${CONAT_BUILD:-}" >"$state/settings"
+	printf 'LAB_MODE=%q\nLAB_OFFLOADS=%q\nLAB_SPREAD=%q\nCONAT_BUILD=%q\n' "$LAB_MODE" \
+		"$LAB_OFFLOADS" "$LAB_SPREAD" "${CONAT_BUILD:-}" >"$state/settings"
 	[[ ! $LAB_OWNER ]] || lab_janitor "$LAB_OWNER" || return 1
 	lab_topology # plain: "||" would switch off the callers' set -e in it
 	if [[ $LAB_MODE == conat ]]; then
@@ -296,8 +306,8 @@ lab_up() {
 		fi
 		lab_service_start || return 1
 	fi
-	lab_spawn watch tbl python3 "$LAB_DIR/watch.py" --lab "$LAB" --state "$state" \
-		--pool "$(lab_pool_prefix)" --dataplanes $LAB_DATAPLANES_MAX
+	lab_spawn watch tbl python3 -B "$LAB_DIR/watch.py" --lab "$LAB" --state "$state" \
+		--pool "$(lab_pool_prefix)" --dataplanes $LAB_DATAPLANES_MAX --spread "$LAB_SPREAD"
 	for ((n = 1; n <= LAB_DATAPLANES; n++)); do
 		lab_dataplane_start $n || return 1
 	done
@@ -339,7 +349,7 @@ lab_down() {
 lab_status() {
 	local state n line
 	state=$(lab_state)
-	printf 'lab %s, mode %s, state in %s\n' "$LAB" "$LAB_MODE" "$state"
+	printf 'lab %s, mode %s, spread by %s, state in %s\n' "$LAB" "$LAB_MODE" "$LAB_SPREAD" "$state"
 	[[ $LAB_MODE != conat ]] || printf '  table service  %s\n' "$(lab_process tbl)"
 	for ((n = 1; n <= LAB_DATAPLANES_MAX; n++)); do
 		line=$(lab_process "dp$n")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps both routers' ECMP routes to the dataplanes that are ready: the lab's BFD.
+"""Keeps both routers' routes to the dataplanes that are ready: the lab's BFD.
 
 Runs in the namespace "tbl", polls /readyz of every dataplane over the management network each
 100 ms. A refused connection takes a dataplane out at once, silence after MISSES polls. A dataplane
@@ -17,6 +17,8 @@ import socket
 import subprocess
 import sys
 import time
+
+import routes
 
 INTERVAL = 0.1
 TIMEOUT = 0.3
@@ -43,23 +45,15 @@ def probe(address):
 
 
 class Watch:
-    def __init__(self, lab, state, pool, dataplanes):
-        self.lab, self.state, self.pool = lab, state, pool
+    def __init__(self, lab, state, pool, dataplanes, spread):
+        self.lab, self.state, self.pool, self.spread = lab, state, pool, spread
         self.numbers = range(1, dataplanes + 1)
         self.misses = {n: 0 for n in self.numbers}
         self.unready = {}  # since when, of members
         self.members = set()
 
     def route(self):
-        for router, prefix, net in (("ri", "default", "172.16"), ("ro", self.pool, "198.18")):
-            command = ["ip", "-n", f"{self.lab}-{router}", "route", "replace"]
-            if not self.members:
-                command += ["blackhole", prefix]
-            else:
-                command += [prefix]
-                for n in sorted(self.members):
-                    command += ["nexthop", "via", f"{net}.{n}.2", "dev", f"dp{n}"]
-            subprocess.run(command, check=True)
+        routes.route(self.lab, self.pool, self.members, self.members, self.spread)
         path = os.path.join(self.state, "ecmp")
         with open(path + ".new", "w", encoding="ascii") as f:
             f.write("".join(f"dp{n}\n" for n in sorted(self.members)))
@@ -103,9 +97,10 @@ def main():
     parser.add_argument("--state", required=True)
     parser.add_argument("--pool", required=True)
     parser.add_argument("--dataplanes", type=int, required=True)
+    parser.add_argument("--spread", choices=("flow", "packet"), default="flow")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    watch = Watch(args.lab, args.state, args.pool, args.dataplanes)
+    watch = Watch(args.lab, args.state, args.pool, args.dataplanes, args.spread)
     watch.route()
     try:
         watch.run()

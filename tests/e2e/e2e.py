@@ -21,11 +21,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(HERE, "..", "..", "deploy", "lab"))
 import conatlab  # noqa: E402
+import routes  # noqa: E402
 from conatlab import SERVER, SERVER2, unpack_seen  # noqa: E402
 
 COMPLAINTS = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer"
                         r"|Assertion .* failed|stack smashing")
 PORT, PORT2 = 7001, 7002
+LAB_POOL = "203.0.113.0/28"
 CONFIG = """\
 service:
   listen: [ "192.168.255.1:4790" ]
@@ -48,8 +50,8 @@ class Failure(Exception):
 
 
 class Scenario:
-    def __init__(self, lab):
-        self.lab, self.failures, self.expected_dead = lab, [], set()
+    def __init__(self, lab, spread="flow"):
+        self.lab, self.spread, self.failures, self.expected_dead = lab, spread, [], set()
         self.mirror = None
 
     def expect(self, true, text):
@@ -94,18 +96,11 @@ class Scenario:
             lab.signal("watch", "CONT")
 
     def route(self, outbound, inbound):
-        self._replace("ri", "default", [f"172.16.{outbound[2:]}.2"])
-        self._replace("ro", "203.0.113.0/28", [f"198.18.{inbound[2:]}.2"])
+        routes.route(self.lab.name, LAB_POOL, [int(outbound[2:])], [int(inbound[2:])], self.spread)
 
     def route_back(self):
-        numbers = [name[2:] for name in self.lab.ecmp()]
-        self._replace("ri", "default", [f"172.16.{n}.2" for n in numbers])
-        self._replace("ro", "203.0.113.0/28", [f"198.18.{n}.2" for n in numbers])
-
-    def _replace(self, router, prefix, gateways):
-        hops = [word for gateway in gateways for word in ("nexthop", "via", gateway)]
-        subprocess.run(["ip", "-n", f"{self.lab.name}-{router}", "route", "replace", prefix, *hops],
-                       check=True)
+        numbers = [int(name[2:]) for name in self.lab.ecmp()]
+        routes.route(self.lab.name, LAB_POOL, numbers, numbers, self.spread)
 
     # ---- sockets ----
 
@@ -238,12 +233,13 @@ class TcpFlows:
 
 def run(scenario, dataplanes=2, config=CONFIG):
     lab = conatlab.Lab()
-    t = Scenario(lab)
+    t = Scenario(lab, getattr(scenario, "spread", "flow"))
     path = f"/tmp/{lab.name}.yaml"
     with open(path, "w", encoding="ascii") as f:
         f.write(getattr(scenario, "config", config))
     try:
-        lab.up("--dataplanes", getattr(scenario, "dataplanes", dataplanes), "--config", path)
+        lab.up("--dataplanes", getattr(scenario, "dataplanes", dataplanes), "--config", path,
+               spread=t.spread)
         leaks = conatlab.LeakWatch(lab)
         t.mirror = conatlab.Mirror(lab, [(h, p) for h in (SERVER, SERVER2) for p in (PORT, PORT2)])
         try:

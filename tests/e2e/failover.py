@@ -98,6 +98,42 @@ def asymmetric(t):
         t.expect(found == again, "the same after both directions changed places")
 
 
+def packet_by_packet(t):
+    """Each packet to another dataplane, both directions, while one is killed and one comes."""
+    def received(name):
+        """What the two routers sent there, and now and then ARP."""
+        found = t.lab.run(name, "cat", *(f"/sys/class/net/{link}/statistics/rx_packets"
+                                         for link in ("in0", "out0")), check=True).stdout.split()
+        return [int(n) for n in found]
+
+    flows = open_flows(t, 25)
+    s = t.udp("c1")
+    endpoints = {ask_udp(s, (SERVER, PORT), 3) for _ in range(50)}
+    t.expect(len(endpoints) == 1 and None not in endpoints,
+             f"50 datagrams of a flow are answered, seen at {endpoints}")
+    one, two = received("dp1"), received("dp2")
+    t.expect(min(one + two) > 80 and all(abs(a - b) < 10 for a, b in zip(one, two)),
+             f"each gets every other packet of both directions: dp1 {one}, dp2 {two}")
+    t.kill("dp1")
+    t.eventually(lambda: t.lab.ecmp() == ["dp2"], "the routers use dp2 alone")
+    check_flows(t, flows, "dp1 killed")
+    t.lab.start("dp3")
+    before = received("dp2")
+    check_flows(t, flows, "dp3 there")
+    two, three = [a - b for a, b in zip(received("dp2"), before)], received("dp3")
+    t.expect(min(three) > 20 and all(abs(a - b) < 10 for a, b in zip(two, three)),
+             f"they share: dp2 {two}, dp3 {three}")
+    for pair in (("dp2", "dp3"), ("dp3", "dp2")):
+        with t.routed(*pair):
+            check_flows(t, flows, f"out by {pair[0]}, in by {pair[1]}")
+    check_flows(t, flows, "taking turns again")
+    for f in flows:
+        f.close()
+
+
+packet_by_packet.spread = "packet"
+
+
 def service_stopped(t):
     """The table service stands still for 30 s: established flows go on, new ones work later."""
     udp = UdpFlows(t.lab, "c1", 50, (SERVER, PORT))
@@ -160,4 +196,5 @@ def service_restarted(t):
 
 
 if __name__ == "__main__":
-    e2e.main([kill_dataplane, new_dataplane, asymmetric, service_stopped, service_restarted])
+    e2e.main([kill_dataplane, new_dataplane, asymmetric, packet_by_packet, service_stopped,
+              service_restarted])
