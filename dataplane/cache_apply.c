@@ -84,7 +84,7 @@ static void apply_answer(struct cache *cache, pending_id id, const struct inflig
 		return;
 	}
 	struct pending_question question = *found;
-	bool grants = answer.verdict == NAT_TRANSLATE && question.op != WIRE_PEEK;
+	bool grants = answer.verdict == NAT_TRANSLATE && wire_op_grants(question.op);
 	question.tuple.zero = 0;
 	if (grants && taken_back(cache, &answer, batch->sequence)) {
 		cache->counters.asked_again++;

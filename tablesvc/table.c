@@ -217,7 +217,7 @@ static void grant_again(struct table *t, const struct dataplane *d, const struct
 		if (!wire_op_is_question(batch->entries[i].op))
 			continue;
 		struct wire_answer *answer = &answers[k++];
-		if (answer->verdict != NAT_TRANSLATE || batch->entries[i].op == WIRE_PEEK)
+		if (answer->verdict != NAT_TRANSLATE || !wire_op_grants(batch->entries[i].op))
 			continue;
 		uint32_t session = session_by_handle(t, answer->handle);
 		uint32_t peer = session_by_handle(t, answer->peer_handle);

@@ -48,7 +48,9 @@
 	X(POLICY, 41, "policy", "refused by configuration")                                        \
 	X(BUSY, 42, "busy", "the table service is overloaded; ask again later")                    \
 	X(STALE, 43, "stale", "an answer that came after its lease; ask again")                    \
-	X(DRAINING, 44, "draining", "this dataplane is being drained")
+	X(DRAINING, 44, "draining", "this dataplane is being drained")                             \
+	X(FRAGMENT_UNKNOWN, 45, "fragment_unknown",                                                \
+	  "the table has not heard of the datagram's first fragment yet")
 
 enum nat_reason {
 #define NAT_REASON_ENUM(symbol, number, name, sentence) NAT_REASON_##symbol = number,

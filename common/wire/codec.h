@@ -22,7 +22,7 @@ struct wire_codec {
 	size_t used;
 	/* columns of the message being encoded */
 	uint32_t source[WIRE_BATCH_MAX], destination[WIRE_BATCH_MAX], ports[WIRE_BATCH_MAX];
-	uint32_t number[WIRE_BATCH_MAX];
+	uint32_t number[WIRE_BATCH_MAX], identification[2][WIRE_BATCH_MAX];
 	uint64_t handle[WIRE_BATCH_MAX], peer[WIRE_BATCH_MAX];
 	uint8_t byte[5][WIRE_BATCH_MAX];
 	uint8_t out[WIRE_MESSAGE_MAX];

@@ -67,6 +67,12 @@ static inline bool column_even(size_t length, size_t n)
 		(to)->destination_port = htons((uint16_t)(m)->ports[i]);                           \
 	} while (0)
 
+static inline bool column_identification(uint32_t number, uint16_t *out)
+{
+	*out = (uint16_t)number;
+	return number <= UINT16_MAX;
+}
+
 /* What both directions of the data stream are bounded by. */
 static inline int columns_check_n(struct wire_codec *codec, size_t n, size_t length)
 {

@@ -25,6 +25,11 @@
  *   taken back by the report before the answer was seen.
  * - ACTIVE or DROPPED answers every EXPIRE, but a reply may be lost (report queue full): the table
  *   asks again when it got none for one lease.
+ * - Fragments (RFC 4787 REQ-14, RFC 6864 section 5.3.1): the table remembers a datagram's FIRST for
+ *   one fragment timeout, and tells its ports and identification to whoever asks LATER. Who asked
+ *   before the FIRST came hears that it is unknown, and then a FRAGMENTS notice. FIRST asked twice
+ *   is answered the same (U4). None of this makes a holder or is committed: a restart, a flush or a
+ *   notice that found no room costs a datagram, never more, and never orders a flush.
  * - A welcome without flush continues: its sequence is the hello's, and messages behind it are sent
  *   (again). A dataplane flushes whenever the two differ, whatever the welcome says.
  */
@@ -49,27 +54,43 @@ enum wire_op {
 	WIRE_RESOLVE_OUT = 1, /* packet from an inside realm: find or create */
 	WIRE_RESOLVE_IN = 2,  /* packet from the outside: find, or create where a filter allows */
 	WIRE_PEEK = 3,        /* translate an ICMP error: never creates, holds or refreshes */
-	WIRE_FRAGMENT = 4,    /* reserved: shared fragments */
+	WIRE_FRAGMENT_FIRST = 4, /* this tuple is that datagram's: remember, and give it a number */
 	WIRE_FLAGS = 5,       /* TCP flags newly seen: tuple, handle, tcp_flags, direction */
 	WIRE_RELEASE = 6,     /* the cache evicted the session, last seen age_ms ago */
 	WIRE_ACTIVE = 7,      /* answer to EXPIRE: still used, age_ms ago; I keep it */
 	WIRE_DROPPED = 8,     /* answer to EXPIRE: idle, and no longer in my flow table */
+	WIRE_FRAGMENT_LATER = 9, /* which tuple is this datagram's? */
+	WIRE_FRAGMENT_WHOLE = 10, /* an identification for a datagram that the asker cuts itself */
 };
+
+/* A question that makes the asker a holder. */
+static inline bool wire_op_grants(unsigned op)
+{
+	return op == WIRE_RESOLVE_OUT || op == WIRE_RESOLVE_IN;
+}
+
+static inline bool wire_op_is_fragment(unsigned op)
+{
+	return op == WIRE_FRAGMENT_FIRST || op == WIRE_FRAGMENT_LATER || op == WIRE_FRAGMENT_WHOLE;
+}
 
 /* Whether an operation gets an answer entry (the others are only reports). */
 static inline bool wire_op_is_question(unsigned op)
 {
-	return op == WIRE_RESOLVE_OUT || op == WIRE_RESOLVE_IN || op == WIRE_PEEK;
+	return wire_op_grants(op) || op == WIRE_PEEK || wire_op_is_fragment(op);
 }
 
 struct wire_request {
-	struct nat_tuple tuple; /* questions: as the packet looks in its realm. Reports: unused */
+	struct nat_tuple tuple; /* questions: as the packet looks in its realm, FRAGMENT_LATER
+				   with ports 0. Reports: unused */
 	uint64_t handle;        /* reports: the session meant */
 	uint32_t age_ms;        /* RELEASE, ACTIVE: since the last packet of either direction */
 	uint8_t op;             /* enum wire_op */
 	uint8_t tcp_flags;      /* RESOLVE_*: of the packet; FLAGS: newly seen */
 	uint8_t direction;      /* FLAGS: enum nat_direction they were seen in */
 	uint8_t zero;
+	uint16_t identification; /* FRAGMENT_*: of the IP header as it came, a number */
+	uint8_t zeros[6];
 };
 
 /* One message from a dataplane on the data stream. */
@@ -85,6 +106,10 @@ struct wire_batch {
  * and its reverse (nat_reverse_tuple, nat_reverse_rewrite) - except to a PEEK, which installs
  * nothing: its tuple is that of a packet that travels like the ICMP error (the reverse of what the
  * error quotes), and both the error and its quote are rewritten from the answer.
+ *
+ * To FRAGMENT_*: TRANSLATE with the datagram's own tuple as "rewrite" and the identification that
+ * it has to leave with; it installs nothing. A LATER whose FIRST did not come is a DROP for
+ * FRAGMENT_UNKNOWN; a FRAGMENTS notice follows if the FIRST does come.
  */
 struct wire_answer {
 	struct nat_rewrite rewrite;
@@ -95,9 +120,14 @@ struct wire_answer {
 	uint8_t reason;       /* enum nat_reason */
 	uint8_t direction;    /* of the tuple: enum nat_direction */
 	uint8_t zero;
+	uint16_t identification; /* to FRAGMENT_*: to send it with */
+	uint8_t zeros[6];
 };
 
-/* INVALIDATE and EXPIRE name a session; handle 0 takes away a negative answer instead. */
+/*
+ * INVALIDATE and EXPIRE name a session; handle 0 takes away a negative answer instead. FRAGMENTS
+ * names a datagram: its tuple as the first fragment has it, and its two identifications.
+ */
 struct wire_notice {
 	struct nat_tuple tuple; /* of the session's outbound packets, in its inside realm;
 				   handle 0: {destination, destination_port, protocol} of the
@@ -107,6 +137,9 @@ struct wire_notice {
 	uint8_t reason;   /* INVALIDATE: enum nat_reason of why, NONE for "ended" */
 	uint8_t inbound_refreshes; /* EXPIRE: packets from the outside count as activity too */
 	uint8_t zero[2];
+	uint16_t identification;     /* FRAGMENTS: as it came */
+	uint16_t new_identification; /* FRAGMENTS: to send it with */
+	uint8_t zeros[4];
 };
 
 /* From the table. Wire values; never renumber. */
@@ -116,6 +149,7 @@ enum wire_kind {
 	WIRE_EXPIRE = 3,
 	WIRE_UPDATE = 4, /* reserved: answers nobody asked for (warming) */
 	WIRE_FLUSH = 5,  /* drop every entry, then acknowledge */
+	WIRE_FRAGMENTS = 6, /* datagrams' first fragments that were asked for before they came */
 };
 
 struct wire_message {
@@ -126,7 +160,7 @@ struct wire_message {
 	uint32_t n;
 	/* ANSWER: one for each question of the batch, in its order, reports left out. */
 	struct wire_answer *answers;
-	struct wire_notice *notices; /* INVALIDATE, EXPIRE */
+	struct wire_notice *notices; /* INVALIDATE, EXPIRE, FRAGMENTS */
 };
 
 /* ---- the control stream ---- */
@@ -165,8 +199,8 @@ struct wire_heartbeat {
 };
 
 /*
- * renewed = false: the acknowledgement is older than one lease, or the attachment is lost (its fence
- * is over, it must attach again); the lease is not extended.
+ * renewed = false: the acknowledgement is older than one lease, or the attachment is lost (its
+ * fence is over, it must attach again); the lease is not extended.
  */
 struct wire_heartbeat_ack {
 	uint64_t epoch;

@@ -14,6 +14,7 @@ size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batc
 	if (n > WIRE_BATCH_MAX)
 		return 0;
 	uint32_t tuples = 0, ages = 0, realms = 0, flags = 0, directions = 0;
+	uint32_t identifications = 0;
 	uint64_t handles = 0;
 	for (size_t i = 0; i < n; i++) {
 		const struct wire_request *r = &batch->entries[i];
@@ -21,6 +22,7 @@ size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batc
 		COLUMNS_PUT_ENDPOINTS(codec, i, t);
 		codec->handle[i] = r->handle;
 		codec->number[i] = r->age_ms;
+		codec->identification[0][i] = r->identification;
 		codec->byte[0][i] = r->op;
 		codec->byte[1][i] = t->protocol;
 		codec->byte[2][i] = t->realm;
@@ -29,6 +31,7 @@ size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batc
 		tuples |= t->source | t->destination | codec->ports[i] | t->protocol;
 		handles |= r->handle | !wire_op_is_question(r->op);
 		ages |= r->age_ms;
+		identifications |= r->identification;
 		realms |= t->realm;
 		flags |= r->tcp_flags;
 		directions |= r->direction;
@@ -48,6 +51,7 @@ size_t wire_encode_batch(struct wire_codec *codec, const struct wire_batch *batc
 	COLUMNS_ENDPOINTS(&m, codec, tuples);
 	COLUMN(&m, handle, handles, codec->handle);
 	COLUMN(&m, age_ms, ages, codec->number);
+	COLUMN(&m, identification, identifications, codec->identification[0]);
 	return wire_pack(codec, &m.base, out);
 }
 
@@ -69,7 +73,7 @@ int wire_decode_batch(struct wire_codec *codec, const uint8_t *data, size_t leng
 		return wire_refuse(codec, ERR_INVALID, "IPv6 columns are reserved");
 	if (m->op.len != n || !EVEN_BYTES(m, protocol) || !EVEN_BYTES(m, realm) ||
 	    !EVEN_BYTES(m, tcp_flags) || !EVEN_BYTES(m, direction) || !EVEN_ENDPOINTS(m) ||
-	    !EVEN(m, handle) || !EVEN(m, age_ms))
+	    !EVEN(m, handle) || !EVEN(m, age_ms) || !EVEN(m, identification))
 		return wire_refuse(codec, ERR_UNEVEN, "a column has not n elements");
 	if (n && m->sequence == 0)
 		return wire_refuse(codec, ERR_MALFORMED, "entries without a sequence number");
@@ -79,7 +83,7 @@ int wire_decode_batch(struct wire_codec *codec, const uint8_t *data, size_t leng
 		struct wire_request *r = &out->entries[i];
 		memset(r, 0, sizeof *r);
 		r->op = m->op.data[i];
-		if (r->op < WIRE_RESOLVE_OUT || r->op > WIRE_DROPPED || r->op == WIRE_FRAGMENT)
+		if (r->op < WIRE_RESOLVE_OUT || r->op > WIRE_FRAGMENT_WHOLE)
 			return wire_refuse(codec, ERR_INVALID, "unknown operation");
 		if (m->tcp_flags.len)
 			r->tcp_flags = m->tcp_flags.data[i];
@@ -101,6 +105,13 @@ int wire_decode_batch(struct wire_codec *codec, const uint8_t *data, size_t leng
 		COLUMNS_GET_ENDPOINTS(&r->tuple, m, i);
 		r->tuple.protocol = m->protocol.data[i];
 		r->tuple.realm = BYTE_AT(m, realm, i);
+		if (!wire_op_is_fragment(r->op))
+			continue;
+		if (r->op == WIRE_FRAGMENT_LATER && m->ports[i])
+			return wire_refuse(codec, ERR_INVALID, "a later fragment with ports");
+		if (!column_identification(AT(m, identification, i), &r->identification))
+			return wire_refuse(codec, ERR_INVALID,
+					   "an identification of more than 16 bits");
 	}
 	out->sequence = m->sequence;
 	out->acknowledged = m->acknowledged;

@@ -12,6 +12,7 @@ static void fill_answers(struct wire_codec *codec, const struct wire_message *in
 {
 	size_t n = in->n;
 	uint32_t rewrites = 0, ttls = 0, reasons = 0, directions = 0, egress = 0;
+	uint32_t identifications = 0;
 	uint64_t handles = 0, peers = 0;
 	for (size_t i = 0; i < n; i++) {
 		const struct wire_answer *e = &in->answers[i];
@@ -20,6 +21,7 @@ static void fill_answers(struct wire_codec *codec, const struct wire_message *in
 		codec->handle[i] = e->handle;
 		codec->peer[i] = e->peer_handle;
 		codec->number[i] = e->ttl_ms;
+		codec->identification[0][i] = e->identification;
 		codec->byte[0][i] = e->verdict;
 		codec->byte[1][i] = e->reason;
 		codec->byte[2][i] = e->direction;
@@ -29,6 +31,7 @@ static void fill_answers(struct wire_codec *codec, const struct wire_message *in
 		handles |= e->handle;
 		peers |= e->handle ^ e->peer_handle;
 		ttls |= e->ttl_ms;
+		identifications |= e->identification;
 		reasons |= e->reason;
 		directions |= e->direction;
 		egress |= w->egress;
@@ -43,12 +46,14 @@ static void fill_answers(struct wire_codec *codec, const struct wire_message *in
 	COLUMN(a, handle, handles, codec->handle);
 	COLUMN(a, peer_handle, peers, codec->peer);
 	COLUMN(a, ttl_ms, ttls, codec->number);
+	COLUMN(a, identification, identifications, codec->identification[0]);
 }
 
 static void fill_notices(struct wire_codec *codec, const struct wire_message *in, notice_pb *a)
 {
 	size_t n = in->n;
 	uint32_t idle = 0, reasons = 0, refreshes = 0, realms = 0;
+	uint32_t identifications = 0, new_identifications = 0;
 	uint64_t handles = 0;
 	for (size_t i = 0; i < n; i++) {
 		const struct wire_notice *e = &in->notices[i];
@@ -56,12 +61,16 @@ static void fill_notices(struct wire_codec *codec, const struct wire_message *in
 		COLUMNS_PUT_ENDPOINTS(codec, i, t);
 		codec->handle[i] = e->handle;
 		codec->number[i] = e->idle_ms;
+		codec->identification[0][i] = e->identification;
+		codec->identification[1][i] = e->new_identification;
 		codec->byte[0][i] = t->protocol;
 		codec->byte[1][i] = t->realm;
 		codec->byte[2][i] = e->reason;
 		codec->byte[3][i] = e->inbound_refreshes;
 		handles |= e->handle;
 		idle |= e->idle_ms;
+		identifications |= e->identification;
+		new_identifications |= e->new_identification;
 		reasons |= e->reason;
 		refreshes |= e->inbound_refreshes;
 		realms |= t->realm;
@@ -74,6 +83,8 @@ static void fill_notices(struct wire_codec *codec, const struct wire_message *in
 	COLUMN(a, idle_ms, idle, codec->number);
 	COLUMN_BYTES(a, reason, reasons, codec->byte[2]);
 	COLUMN_BYTES(a, inbound_refreshes, refreshes, codec->byte[3]);
+	COLUMN(a, identification, identifications, codec->identification[0]);
+	COLUMN(a, new_identification, new_identifications, codec->identification[1]);
 }
 
 size_t wire_encode_message(struct wire_codec *codec, const struct wire_message *message,
@@ -103,6 +114,11 @@ size_t wire_encode_message(struct wire_codec *codec, const struct wire_message *
 		m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_EXPIRE;
 		m.expire = &notices;
 		break;
+	case WIRE_FRAGMENTS:
+		fill_notices(codec, message, &notices);
+		m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_FRAGMENTS;
+		m.fragments = &notices;
+		break;
 	case WIRE_FLUSH:
 		m.kind_case = CONAT__V1__TABLE_MESSAGE__KIND_FLUSH;
 		m.flush = &flush;
@@ -123,7 +139,7 @@ static int read_answers(struct wire_codec *codec, const answer_pb *a, struct wir
 		return wire_refuse(codec, ERR_INVALID, "IPv6 columns are reserved");
 	if (a->verdict.len != n || !EVEN_BYTES(a, reason) || !EVEN_BYTES(a, direction) ||
 	    !EVEN_BYTES(a, egress) || !EVEN_ENDPOINTS(a) || !EVEN(a, handle) ||
-	    !EVEN(a, peer_handle) || !EVEN(a, ttl_ms))
+	    !EVEN(a, peer_handle) || !EVEN(a, ttl_ms) || !EVEN(a, identification))
 		return wire_refuse(codec, ERR_UNEVEN, "a column has not n elements");
 	bool rewrites = HAS_ENDPOINTS(a);
 	for (size_t i = 0; i < n; i++) {
@@ -136,6 +152,9 @@ static int read_answers(struct wire_codec *codec, const answer_pb *a, struct wir
 		e->handle = AT(a, handle, i);
 		e->peer_handle = a->n_peer_handle ? a->peer_handle[i] : e->handle;
 		e->rewrite.egress = BYTE_AT(a, egress, i);
+		if (!column_identification(AT(a, identification, i), &e->identification))
+			return wire_refuse(codec, ERR_INVALID,
+					   "an identification of more than 16 bits");
 		if (e->verdict < NAT_TRANSLATE || e->verdict > NAT_REJECT)
 			return wire_refuse(codec, ERR_INVALID, "unknown verdict");
 		if (e->reason >= NAT_REASON_LIMIT)
@@ -166,7 +185,8 @@ static int read_notices(struct wire_codec *codec, const notice_pb *a, struct wir
 		return wire_refuse(codec, ERR_INVALID, "IPv6 columns are reserved");
 	if (a->protocol.len != n || a->n_source != n || a->n_destination != n || a->n_ports != n ||
 	    !EVEN_BYTES(a, realm) || !EVEN(a, handle) || !EVEN(a, idle_ms) ||
-	    !EVEN_BYTES(a, reason) || !EVEN_BYTES(a, inbound_refreshes))
+	    !EVEN_BYTES(a, reason) || !EVEN_BYTES(a, inbound_refreshes) ||
+	    !EVEN(a, identification) || !EVEN(a, new_identification))
 		return wire_refuse(codec, ERR_UNEVEN, "a column has not n elements");
 	for (size_t i = 0; i < n; i++) {
 		struct wire_notice *e = &out->notices[i];
@@ -178,6 +198,10 @@ static int read_notices(struct wire_codec *codec, const notice_pb *a, struct wir
 		e->idle_ms = AT(a, idle_ms, i);
 		e->reason = BYTE_AT(a, reason, i);
 		e->inbound_refreshes = BYTE_AT(a, inbound_refreshes, i);
+		if (!column_identification(AT(a, identification, i), &e->identification) ||
+		    !column_identification(AT(a, new_identification, i), &e->new_identification))
+			return wire_refuse(codec, ERR_INVALID,
+					   "an identification of more than 16 bits");
 		if (!wire_protocol_known(e->tuple.protocol))
 			return wire_refuse(codec, ERR_INVALID, "unknown protocol");
 		if (e->reason >= NAT_REASON_LIMIT)
@@ -213,6 +237,9 @@ int wire_decode_message(struct wire_codec *codec, const uint8_t *data, size_t le
 	case CONAT__V1__TABLE_MESSAGE__KIND_EXPIRE:
 		out->kind = WIRE_EXPIRE;
 		return read_notices(codec, m->expire, out);
+	case CONAT__V1__TABLE_MESSAGE__KIND_FRAGMENTS:
+		out->kind = WIRE_FRAGMENTS;
+		return read_notices(codec, m->fragments, out);
 	case CONAT__V1__TABLE_MESSAGE__KIND_FLUSH:
 		out->kind = WIRE_FLUSH;
 		return 0;
