@@ -38,6 +38,10 @@ void config_defaults(struct config *config)
 		       .sessions = 4096,
 		       .per_mapping = 4096,
 		       .creations_per_second = 1000},
+	    .pcp = {.capacity = 16384,
+		    .per_subscriber = 64,
+		    .lifetime_min_ms = 120000, /* RFC 6887 section 15 */
+		    .lifetime_max_ms = 86400000},
 	    .pending = {.timeout_ms = 2000, .packets = 4096, .per_flow = 16},
 	    .fragment_timeout_ms = 2000, /* RFC 6146 section 4: FRAGMENT_MIN */
 	    .icmp_errors_per_second = 1000,
@@ -57,6 +61,7 @@ void config_free(struct config *config)
 	free(config->bypass);
 	free(config->statics);
 	free(config->redirects);
+	free(config->pcp.listen);
 	free(config);
 }
 

@@ -17,6 +17,7 @@ enum {
 	CONFIG_REALMS_MAX = 64,
 	CONFIG_STATICS_MAX = 4096,
 	CONFIG_REDIRECTS_MAX = 256,
+	CONFIG_PCP_LISTEN_MAX = 64,
 	CONFIG_NAME_MAX = 32,
 	CONFIG_ADDRESS_TEXT_MAX = 128,
 };
@@ -67,6 +68,12 @@ struct config_redirect {
 	unsigned pool;
 };
 
+/* An address where subscribers of one realm, and nobody else, reach the PCP server. */
+struct config_pcp_listen {
+	uint8_t realm;
+	struct nat_endpoint address;
+};
+
 struct config_timers { /* milliseconds */
 	uint32_t udp, udp_dns, icmp, tcp_established, tcp_transitory;
 };
@@ -100,6 +107,12 @@ struct config {
 	struct {
 		uint32_t timeout_ms, packets, per_flow;
 	} pending;
+	struct { /* RFC 6887 */
+		struct config_pcp_listen *listen;
+		unsigned n_listen;
+		uint32_t capacity, per_subscriber; /* explicit mappings */
+		uint32_t lifetime_min_ms, lifetime_max_ms;
+	} pcp;
 	uint32_t fragment_timeout_ms, icmp_errors_per_second;
 	struct config_pool *pools;
 	unsigned n_pools;

@@ -396,6 +396,26 @@ static int check_redirects(struct check *check)
 	return 0;
 }
 
+static int check_pcp(struct check *check)
+{
+	const struct config *config = check->config;
+
+	for (unsigned i = 0; i < config->pcp.n_listen; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			set_path(check, "pcp.listen[%u]", i);
+			if (endpoint_equal(&config->pcp.listen[i].address,
+					   &config->pcp.listen[j].address))
+				return refuse(check, "this address is there twice; allowed: one "
+						     "address for each realm, which is how the "
+						     "service tells realms apart");
+		}
+	}
+	set_path(check, "pcp.lifetime_max");
+	if (config->pcp.lifetime_max_ms < config->pcp.lifetime_min_ms)
+		return refuse(check, "is less than pcp.lifetime_min; allowed: at least as much");
+	return 0;
+}
+
 int config_check(const struct config *config, char *path, unsigned path_size, char *why,
 		 unsigned why_size)
 {
@@ -417,6 +437,8 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 		err = check_statics(&check);
 	if (!err)
 		err = check_redirects(&check);
+	if (!err)
+		err = check_pcp(&check);
 	if (!err)
 		path[0] = '\0';
 	return err;
@@ -472,10 +494,18 @@ int config_check_reload(const struct config *old, const struct config *new, char
 	for (unsigned i = 0; !listen_changed && i < new->n_listen; i++)
 		listen_changed = strcmp(old->listen[i], new->listen[i]) != 0;
 
+	bool pcp_changed = old->pcp.n_listen != new->pcp.n_listen;
+	for (unsigned i = 0; !pcp_changed && i < new->pcp.n_listen; i++)
+		pcp_changed = old->pcp.listen[i].realm != new->pcp.listen[i].realm ||
+			      !endpoint_equal(&old->pcp.listen[i].address,
+					      &new->pcp.listen[i].address);
+
 	const struct {
 		const char *keys;
 		bool changed;
 	} fixed[] = {
+	    {"pcp.listen", pcp_changed},
+	    {"pcp.mappings", old->pcp.capacity != new->pcp.capacity},
 	    {"service.listen", listen_changed},
 	    {"service.admin", strcmp(old->admin_listen, new->admin_listen) != 0},
 	    {"service.tls", memcmp(&old->tls, &new->tls, sizeof old->tls) != 0},

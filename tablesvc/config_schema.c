@@ -10,6 +10,7 @@
 #define POOL(field) .offset = offsetof(struct config_pool, field)
 #define REALM(field) .offset = offsetof(struct config_realm, field)
 #define STATIC(field) .offset = offsetof(struct config_static, field)
+#define PCP_LISTEN(field) .offset = offsetof(struct config_pcp_listen, field)
 #define REDIRECT(field) .offset = offsetof(struct config_redirect, field)
 
 static const struct config_key tls_keys[] = {
@@ -134,6 +135,23 @@ static const struct config_key redirect_keys[] = {
     {NULL},
 };
 
+static const struct config_key pcp_listen_keys[] = {
+    {"realm", CONFIG_REALM_INSIDE, PCP_LISTEN(realm), .required = true},
+    {"address", CONFIG_ENDPOINT, PCP_LISTEN(address), .required = true},
+    {NULL},
+};
+
+static const struct config_key pcp_keys[] = {
+    {"listen", CONFIG_LIST, AT(pcp.listen), 0, CONFIG_PCP_LISTEN_MAX, .keys = pcp_listen_keys,
+     .count_offset = offsetof(struct config, pcp.n_listen),
+     .item_size = sizeof(struct config_pcp_listen)},
+    {"mappings", CONFIG_U32, AT(pcp.capacity), 1, 1u << 24},
+    {"per_subscriber", CONFIG_U32, AT(pcp.per_subscriber), 0, 65535},
+    {"lifetime_min", CONFIG_DURATION, AT(pcp.lifetime_min_ms), MS(1), MS(DAY)},
+    {"lifetime_max", CONFIG_DURATION, AT(pcp.lifetime_max_ms), MS(1), MS(7 * DAY)},
+    {NULL},
+};
+
 /* Read in this order, whatever the file's: what is referred to by name comes first. */
 const struct config_key config_keys[] = {
     {"service", CONFIG_MAP, .keys = service_keys},
@@ -154,5 +172,6 @@ const struct config_key config_keys[] = {
     {"redirect", CONFIG_LIST, AT(redirects), 0, CONFIG_REDIRECTS_MAX, .keys = redirect_keys,
      .count_offset = offsetof(struct config, n_redirects),
      .item_size = sizeof(struct config_redirect)},
+    {"pcp", CONFIG_MAP, .keys = pcp_keys},
     {NULL},
 };

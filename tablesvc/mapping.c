@@ -99,12 +99,28 @@ static uint32_t mapping_new(struct table *t, uint8_t realm, uint8_t protocol, na
 	return index;
 }
 
+static unsigned take_port(struct table *t, struct mapping *m, uint32_t index, unsigned pool,
+			  uint32_t limit, const struct nat_endpoint *wanted, bool *granted)
+{
+	struct portpool_share *share = &subscriber_at(t, m->subscriber)->share;
+
+	if (!wanted)
+		return portpool_allocate(t->pools, share, pool, m->protocol,
+					 ntohs(m->internal_port), limit, index, t->now, &m->place,
+					 granted);
+	m->place = portpool_place(t->pools, m->protocol, wanted);
+	if (m->place == PORTPOOL_NONE)
+		return NAT_REASON_PORTS_EXHAUSTED;
+	return portpool_claim(t->pools, share, pool, m->place, limit, index, t->now, granted);
+}
+
 /*
  * A dynamic mapping. Source ports below 1024 get ports of the pool's range like any other
  * (RFC 4787 REQ-3a is a recommendation that the pool's range decides). NAT_REASON_NONE or why not.
  */
-unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
-			nat_be16 port, unsigned pool, uint16_t redirect, uint32_t *out)
+static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
+		       nat_be16 port, unsigned pool, uint16_t redirect,
+		       const struct nat_endpoint *wanted, uint32_t *out)
 {
 	uint32_t subscriber = subscriber_get(t, realm, redirect ? 0 : address, redirect);
 	if (!subscriber)
@@ -117,9 +133,7 @@ unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be
 	struct mapping *m = mapping_at(t, index);
 	uint32_t limit = redirect ? UINT16_MAX : t->config.limits.blocks;
 	bool granted = false;
-	unsigned reason =
-	    portpool_allocate(t->pools, &subscriber_at(t, subscriber)->share, pool, protocol,
-			      ntohs(port), limit, index, t->now, &m->place, &granted);
+	unsigned reason = take_port(t, m, index, pool, limit, wanted, &granted);
 	if (reason != NAT_REASON_NONE) {
 		m->used = false;
 		slab_give(&t->mappings, index);
@@ -137,6 +151,19 @@ unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be
 	negative_end(t, protocol, &external);
 	*out = index;
 	return NAT_REASON_NONE;
+}
+
+unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
+			nat_be16 port, unsigned pool, uint16_t redirect, uint32_t *out)
+{
+	return create(t, realm, protocol, address, port, pool, redirect, NULL, out);
+}
+
+unsigned mapping_create_wanted(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
+			       nat_be16 port, unsigned pool, const struct nat_endpoint *wanted,
+			       uint32_t *out)
+{
+	return create(t, realm, protocol, address, port, pool, 0, wanted, out);
 }
 
 /* place is reserved for it already, by this index or by none: the owner is set here. */
@@ -172,6 +199,8 @@ void mapping_retire(struct table *t, uint32_t index)
 		unlink_internal(t, index);
 		m->flags |= MAPPING_RETIRED;
 	}
+	if (m->flags & MAPPING_EXPLICIT)
+		explicit_lose_mapping(t, index);
 	/* A session that ends clean at once leaves the list, and the mapping with the last. */
 	m->n_ending++;
 	for (uint32_t i = m->sessions, next; i; i = next) {
@@ -188,7 +217,7 @@ void mapping_release(struct table *t, uint32_t index)
 	struct mapping *m = mapping_at(t, index);
 	if (m->n_live > 0 || m->n_ending > 0)
 		return;
-	if ((m->flags & MAPPING_STATIC) && !(m->flags & MAPPING_RETIRED))
+	if ((m->flags & (MAPPING_STATIC | MAPPING_EXPLICIT)) && !(m->flags & MAPPING_RETIRED))
 		return;
 	if (!(m->flags & MAPPING_RETIRED))
 		unlink_internal(t, index);

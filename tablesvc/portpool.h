@@ -83,6 +83,14 @@ unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share,
 			   struct monotime now, uint64_t *place, bool *granted);
 
 /*
+ * The same for one certain port, which the subscriber may have: in a block of its own, or in a block
+ * that is free for it, of its paired address if it has blocks. PORTS_EXHAUSTED when it may not.
+ */
+unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, unsigned pool,
+			uint64_t place, uint32_t limit, uint32_t owner, struct monotime now,
+			bool *granted);
+
+/*
  * Gives a clean port back. The last one gives its block back: the same subscriber may take it again
  * at once, another one after hold_down_ms (up to 64 ms later, never earlier). *freed (may be NULL)
  * says that a block was freed.

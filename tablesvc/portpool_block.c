@@ -58,7 +58,7 @@ void portpool_unrest(struct portpool *pools, uint32_t block)
 		pools->pools[address->pool].stats.blocks_resting--;
 }
 
-static bool has_rested(const struct port_block *block, struct monotime now)
+bool portpool_has_rested(const struct port_block *block, struct monotime now)
 {
 	uint32_t tick = (uint32_t)(now.ns / (REST_TICK_MS * MS_NS));
 	return (int32_t)(tick - block->rests_until) >= 0;
@@ -71,7 +71,7 @@ bool portpool_mature(struct portpool *pools, struct monotime now, unsigned max)
 
 	while (max-- && pools->resting_head) {
 		uint32_t block = pools->resting_head - 1;
-		if (!has_rested(&pools->blocks[block], now))
+		if (!portpool_has_rested(&pools->blocks[block], now))
 			break;
 		portpool_unrest(pools, block);
 		pools->blocks[block].state = BLOCK_FREE;
@@ -172,7 +172,7 @@ uint32_t portpool_find_block(struct portpool *pools, struct portpool_share *shar
 		uint32_t block = index << BLOCK_BITS | number;
 		struct port_block *b = &pools->blocks[block];
 		if (b->state == BLOCK_RESTING && portpool_has_room(pools, block, protocol) &&
-		    (b->owner == share->id || has_rested(b, now)))
+		    (b->owner == share->id || portpool_has_rested(b, now)))
 			return block + 1;
 	}
 	return 0;

@@ -129,6 +129,9 @@ void portpool_detach(struct portpool *pools, struct portpool_share *share);
  */
 uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_share *share,
 			   unsigned protocol, int parity, uint32_t *tail);
+/* Gives the share a block that is free or that may end its rest for it, behind its last (tail). */
+void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block,
+			 uint32_t tail);
 /* One more block for the share, put behind its last; a reason, and the link. */
 unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, unsigned pool,
 			unsigned protocol, uint32_t limit, struct monotime now, uint32_t tail,
@@ -151,6 +154,8 @@ void portpool_rest(struct portpool *pools, struct portpool_share *share, uint32_
 void portpool_unrest(struct portpool *pools, uint32_t block);
 /* Frees what has rested long enough, in the order of giving back, max at most. False = none. */
 bool portpool_mature(struct portpool *pools, struct monotime now, unsigned max);
+/* Whether the hold-down of a resting block is over. */
+bool portpool_has_rested(const struct port_block *block, struct monotime now);
 /* Whether the block has a port that is not used: a free block may be full of static ones. */
 bool portpool_has_room(const struct portpool *pools, uint32_t block, unsigned protocol);
 /* A block of this address that the share may have, or of a random address; block + 1, 0 = none. */

@@ -83,6 +83,26 @@ uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_s
 	return other;
 }
 
+void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block,
+			 uint32_t tail)
+{
+	struct port_block *b = &pools->blocks[block];
+	struct port_address *address = address_of_block(pools, block);
+
+	if (b->state == BLOCK_RESTING)
+		portpool_unrest(pools, block);
+	else
+		portpool_set_free(pools, block, false);
+	b->state = BLOCK_GRANTED;
+	b->owner = share->id;
+	b->dynamic = 0;
+	list_insert(pools, share, block, tail);
+	share->n_blocks++;
+	share->address = (block >> BLOCK_BITS) + 1;
+	address->n_granted++;
+	pools->pools[address->pool].stats.blocks_used++;
+}
+
 unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, unsigned pool,
 			unsigned protocol, uint32_t limit, struct monotime now, uint32_t tail,
 			uint32_t *out)
@@ -101,21 +121,7 @@ unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, un
 		pools->pools[pool].stats.exhausted++;
 		return NAT_REASON_PORTS_EXHAUSTED;
 	}
-	uint32_t block = link - 1;
-	struct port_block *b = &pools->blocks[block];
-	struct port_address *address = address_of_block(pools, block);
-	if (b->state == BLOCK_RESTING)
-		portpool_unrest(pools, block);
-	else
-		portpool_set_free(pools, block, false);
-	b->state = BLOCK_GRANTED;
-	b->owner = share->id;
-	b->dynamic = 0;
-	list_insert(pools, share, block, tail);
-	share->n_blocks++;
-	share->address = (block >> BLOCK_BITS) + 1;
-	address->n_granted++;
-	pools->pools[pool].stats.blocks_used++;
+	portpool_take_block(pools, share, link - 1, tail);
 	*out = link;
 	return NAT_REASON_NONE;
 }

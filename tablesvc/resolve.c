@@ -7,7 +7,7 @@
 
 #include <arpa/inet.h>
 
-static bool in_realm(const struct table *t, uint8_t realm, nat_be32 address)
+bool resolve_in_realm(const struct table *t, uint8_t realm, nat_be32 address)
 {
 	int index = t->realm_index[realm];
 	if (index < 0)
@@ -85,7 +85,7 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 			mapping = 0;
 		if (mapping && resolve_redirected_reply(t, d, r, mapping, answer))
 			return;
-		if (!in_realm(t, tuple->realm, tuple->source))
+		if (!resolve_in_realm(t, tuple->realm, tuple->source))
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_NOT_CONFIGURED);
 		else if (!t->config.hairpinning)
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
@@ -95,7 +95,7 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 			resolve_hairpin(t, d, r, mapping, answer);
 		return;
 	}
-	if (!in_realm(t, tuple->realm, tuple->source)) {
+	if (!resolve_in_realm(t, tuple->realm, tuple->source)) {
 		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_NOT_CONFIGURED);
 		return;
 	}

@@ -75,7 +75,7 @@ uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, un
 static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remote)
 {
 	const struct mapping *m = mapping_at(t, mapping);
-	if (m->flags & MAPPING_STATIC)
+	if (m->flags & (MAPPING_STATIC | MAPPING_EXPLICIT))
 		return true;
 	if (m->flags & MAPPING_REDIRECT)
 		return false;

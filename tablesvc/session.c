@@ -192,6 +192,8 @@ void session_end(struct table *t, uint32_t index, unsigned reason)
 	};
 
 	timerwheel_disarm(t->wheel, index);
+	if (s->flags & SESSION_PEER)
+		explicit_forget_session(t, index);
 	uint32_t *link = &t->by_session.head[session_hash(t, m, s->remote, s->remote_port) &
 					     t->by_session.mask];
 	while (*link != index)

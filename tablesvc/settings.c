@@ -22,6 +22,8 @@ int settings_copy(struct config *to, const struct config *from)
 	int err = 0;
 
 	*to = *from;
+	to->pcp.listen = NULL; /* the server's affair */
+	to->pcp.n_listen = 0;
 	to->pools = copy_of(from->pools, from->n_pools, sizeof *from->pools, &err);
 	to->realms = copy_of(from->realms, from->n_realms, sizeof *from->realms, &err);
 	to->bypass = copy_of(from->bypass, from->n_bypass, sizeof *from->bypass, &err);

@@ -113,6 +113,8 @@ static int allocate(struct table *t)
 		err = timerwheel_new((char *)t->sessions.memory + offsetof(struct session, timer),
 				     sizeof(struct session), t->tick, &t->wheel);
 	if (!err)
+		err = explicit_new(t);
+	if (!err)
 		err = portpool_new(&t->config, t->random, &t->pools);
 	return err;
 }
@@ -150,6 +152,7 @@ void table_free(struct table *t)
 	if (!t)
 		return;
 	portpool_free(t->pools);
+	explicit_delete(t);
 	timerwheel_free(t->wheel);
 	for (unsigned i = 0; i < WIRE_DATAPLANES_MAX; i++)
 		outbox_delete(&t->dataplanes[i].outbox);
@@ -295,6 +298,8 @@ void table_tick(struct table *t, struct monotime now)
 	t->ticked = now;
 	directory_tick(t);
 	t->wheel_behind = !timerwheel_advance(t->wheel, t->tick, TIMER_BUDGET, expiry_fire, t);
+	if (!explicit_tick(t))
+		t->wheel_behind = true;
 	if (t->statics_waiting)
 		statics_tick(t);
 	slab_touch(&t->subscribers);

@@ -44,6 +44,7 @@ enum session_flag {
 	SESSION_HAIRPIN = 4,  /* the remote endpoint is an external endpoint of ours */
 	SESSION_SYN_OUT = 8,
 	SESSION_SYN_IN = 16,
+	SESSION_PEER = 32,    /* asked for by PCP: explicit.c has its nonce */
 };
 
 struct session {
@@ -69,6 +70,7 @@ enum mapping_flag {
 	MAPPING_STATIC = 1,
 	MAPPING_RETIRED = 2,  /* out of the internal hash: goes when its sessions are clean */
 	MAPPING_INDEXED = 8,  /* its remote addresses are in the filter hash */
+	MAPPING_EXPLICIT = 16, /* asked for by PCP: stays for its lifetime, and everybody may send */
 	MAPPING_REDIRECT = 4, /* made by a redirect rule: the internal endpoint is in from_realm */
 };
 
@@ -102,6 +104,7 @@ struct subscriber {
 	uint32_t hash_next;
 	uint32_t mappings; /* head */
 	uint32_t n_mappings, n_sessions;
+	uint32_t n_explicit; /* mappings */
 	uint32_t tokens;   /* thousandths of a creation */
 	int64_t tokens_at; /* ms */
 	uint64_t refused;
@@ -163,6 +166,8 @@ struct outbox {
 	uint32_t answers;          /* ANSWERs that have not left */
 };
 
+#include "tablesvc/explicit_internal.h"
+
 enum dataplane_state { DATAPLANE_FREE = 0, DATAPLANE_ATTACHED = 1 };
 enum bit_state { BIT_FREE = 0, BIT_ACTIVE, BIT_RETIRING, BIT_SWEEPING };
 
@@ -206,6 +211,7 @@ struct table {
 
 	struct slab subscribers, mappings, sessions, filters;
 	struct buckets by_subscriber, by_internal, by_session, by_filter;
+	struct explicit_table explicits;
 	struct portpool *pools;
 	struct timerwheel *wheel;
 	bool wheel_behind;
@@ -292,6 +298,10 @@ uint32_t mapping_by_external(const struct table *t, uint8_t protocol,
 			     const struct nat_endpoint *external);
 unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			nat_be16 port, unsigned pool, uint16_t redirect, uint32_t *out);
+/* At wanted, or NAT_REASON_PORTS_EXHAUSTED; NULL: at any. */
+unsigned mapping_create_wanted(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
+			       nat_be16 port, unsigned pool, const struct nat_endpoint *wanted,
+			       uint32_t *out);
 uint32_t mapping_create_static(struct table *t, const struct config_static *wanted, uint64_t place);
 void mapping_retire(struct table *t, uint32_t index); /* ends its sessions too */
 void mapping_release(struct table *t, uint32_t index); /* frees it when nothing holds it */
@@ -323,6 +333,8 @@ void expiry_dropped(struct table *t, uint32_t session, uint64_t bit);
 void expiry_released(struct table *t, uint32_t session, uint64_t bit, uint32_t age_ms);
 
 /* resolve.c */
+/* Whether the address is in one of the realm's prefixes. */
+bool resolve_in_realm(const struct table *t, uint8_t realm, nat_be32 address);
 /* The redirect that a tuple falls under: rule + 1, or 0. */
 uint16_t resolve_redirect_of(const struct table *t, const struct nat_tuple *tuple);
 void resolve_answer(struct table *t, struct dataplane *d, const struct wire_request *request,

@@ -339,6 +339,13 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	     "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: 192.0.2.1:1,\n"
 	     "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
 	     {"redirect[0].destination: static[0] has this external endpoint already"}},
+	    {BASE "pcp:\n  listen:\n    - {realm: home, address: 10.0.0.1:5351}\n    - {realm: home, "
+		  "address: 10.0.0.1:5351}\n",
+	     {"t.yaml", "pcp.listen[1]", "twice"}},
+	    {BASE "pcp: {listen: [{realm: away, address: 10.0.0.1:5351}]}\n",
+	     {"t.yaml:3", "pcp.listen[0].realm", "away"}},
+	    {BASE "pcp: {lifetime_min: 10m, lifetime_max: 5m}\n",
+	     {"t.yaml:3", "pcp.lifetime_max", "less than"}},
 	};
 	return cr_make_param_array(struct bad, rows, sizeof rows / sizeof rows[0]);
 }
@@ -518,6 +525,8 @@ ParameterizedTestParameters(config, reload_refuses_what_needs_a_restart)
 	    {BASE, BASE "lease: {grace: 1s}\n", "lease"},
 	    {BASE, BASE "dataplanes: {batch: 1}\n", "dataplanes.batch"},
 	    {BASE, BASE "dataplanes: {inflight: 1}\n", "dataplanes.inflight"},
+	    {BASE, BASE "pcp: {listen: [{realm: home, address: 10.0.0.1:5351}]}\n", "pcp.listen"},
+	    {BASE, BASE "pcp: {mappings: 5}\n", "pcp.mappings"},
 	    {BASE,
 	     "pools: [{name: q, prefixes: [192.0.2.7], block_size: 64}]\n"
 	     "realms: [{name: home, prefixes: [10.0.0.0/8], pool: q}]\n",
