@@ -137,9 +137,13 @@ static void slow_error(struct engine *engine, struct engine_packet *packet,
 	struct nat_slot slot;
 	unsigned reason = nat_check_error(packet->data, parsed);
 
-	/* Nobody fragments errors (RFC 1812 4.3.2.3); their later fragments say nothing. */
+	/*
+	 * An error has at most 576 bytes, so that no link needs to cut it (RFC 1812 4.3.2.3). A
+	 * first fragment alone cannot be checked (RFC 5508 REQ-3), and its later ones would have to
+	 * be hidden by what it quotes: whoever sends such is not answered.
+	 */
 	if (reason == NAT_REASON_NONE && (parsed->flags & NAT_PACKET_FRAGMENT))
-		reason = NAT_REASON_FRAGMENT_MALFORMED;
+		reason = NAT_REASON_ERROR_FRAGMENT;
 	if (reason != NAT_REASON_NONE) {
 		owner_drop(engine, packet, reason);
 		return;

@@ -40,8 +40,8 @@ enum nat_kind {
 	NAT_KIND_NONE = 0, /* not parsed */
 	NAT_KIND_TCP,
 	NAT_KIND_UDP,
-	NAT_KIND_QUERY,    /* ICMP echo, timestamp, information (RFC 5508 section 3) */
-	NAT_KIND_ERROR,    /* ICMP 3, 4, 5, 11, 12, with a usable quote */
+	NAT_KIND_QUERY,    /* ICMP echo, timestamp (RFC 5508 section 3) */
+	NAT_KIND_ERROR,    /* ICMP 3, 11, 12, with a usable quote */
 	NAT_KIND_FRAGMENT, /* not a datagram's first: the tuple's ports are 0 */
 };
 
@@ -77,19 +77,29 @@ struct nat_packet {
 	nat_be16 id;              /* IPv4 identification */
 };
 
+/*
+ * Which messages are translated (RFC 5508 REQ-10, REQ-11). Queries: echo, timestamp. Errors:
+ * destination unreachable, time exceeded, parameter problem. Not:
+ *   source quench (4)          deprecated, hosts must ignore it; only good for attacks (RFC 6633)
+ *   redirect (5)               names a router of the realm that it comes from, and is for hosts on
+ *                              that network: behind a NAT it says nothing true (REQ-10b: MAY)
+ *   information (15, 16), address mask (17, 18)
+ *                              deprecated (RFC 6918); they ask about the sender's own network
+ *   router discovery (9, 10) and all others: of one link, or unknown
+ */
 NAT_INLINE bool nat_icmp_is_request(uint8_t type)
 {
-	return type == 8 || type == 13 || type == 15;
+	return type == 8 || type == 13;
 }
 
 NAT_INLINE bool nat_icmp_is_reply(uint8_t type)
 {
-	return type == 0 || type == 14 || type == 16;
+	return type == 0 || type == 14;
 }
 
 NAT_INLINE bool nat_icmp_is_error(uint8_t type)
 {
-	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+	return type == 3 || type == 11 || type == 12;
 }
 
 /*

@@ -11,6 +11,7 @@
 #ifndef NAT_PARSE_H
 #define NAT_PARSE_H
 
+#include "options.h"
 #include "packet.h"
 #include "parse_error.h"
 #include "reason.h"
@@ -132,6 +133,8 @@ NAT_INLINE unsigned nat_parse(const uint8_t *data, const uint8_t *end, uint8_t r
 	p->tuple.protocol = data[NAT_IP_PROTOCOL];
 	p->tuple.realm = realm;
 
+	if (p->flags & NAT_PACKET_OPTIONS && nat_options_source_route(data, header))
+		return NAT_REASON_SOURCE_ROUTE;
 	if (p->flags & NAT_PACKET_FRAGMENT) {
 		/* RFC 791 section 3.2; the last byte must lie inside a datagram (ping of death) */
 		if (size == 0 || (p->flags & NAT_PACKET_MORE && size % 8 != 0) ||

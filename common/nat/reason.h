@@ -20,7 +20,7 @@
 	X(BAD_EMBEDDED, 6, "bad_embedded", "ICMP error whose quoted packet cannot be used")        \
 	X(BAD_TRANSPORT, 7, "bad_transport", "TCP or UDP header is malformed")                     \
 	X(PROTOCOL, 8, "protocol", "protocol other than TCP, UDP, ICMP")                           \
-	X(ICMP_TYPE, 9, "icmp_type", "ICMP type that is neither a query nor an error")             \
+	X(ICMP_TYPE, 9, "icmp_type", "ICMP type that is not translated: no query, no error")       \
 	X(MULTICAST, 10, "multicast", "multicast, broadcast, loopback or link-local address")      \
 	X(TTL, 11, "ttl", "time to live exceeded in transit")                                      \
 	X(TOO_BIG, 12, "too_big", "larger than the egress MTU with DF set")                        \
@@ -35,6 +35,8 @@
 	X(LEASE_OVER, 20, "lease_over", "lease and grace are over: must not translate")            \
 	X(RING_FULL, 21, "ring_full", "the slow path's ring is full")                              \
 	X(OUTPUT, 22, "output", "the packet port refused the packet")                              \
+	X(SOURCE_ROUTE, 23, "source_route", "IPv4 option of a loose or strict source route")       \
+	X(ERROR_FRAGMENT, 24, "error_fragment", "fragment of an ICMP error: cannot be checked")    \
 	/* answered by the table */                                                                \
 	X(NO_MAPPING, 32, "no_mapping", "inbound packet to an endpoint without mapping")           \
 	X(FILTERED, 33, "filtered", "inbound packet that the filtering behaviour refuses")         \

@@ -71,10 +71,10 @@ NAT_INLINE uint16_t nat_apply_quote_transport(uint8_t *t, uint32_t present, uint
 }
 
 /*
- * The outer source: where this direction hides its senders (the slot changes the source), a
- * router's or host's own address is hidden behind the same one (RFC 5508 REQ-5, REQ-7: hairpinning
- * too); where it does not, the router that sent the error stays visible (RFC 4787 REQ-12,
- * traceroute).
+ * The outer source: what comes from inside is hidden behind the external address of the flow, the
+ * host that the mapping is of and any router before it alike (RFC 5508 REQ-5c, REQ-7: hairpinning
+ * too). From the outside, the router that sent the error stays visible (RFC 4787 REQ-12a,
+ * traceroute), unless the flow's own other end is hidden (redirect).
  */
 NAT_INLINE void nat_apply_error(uint8_t *data, const struct nat_packet *p,
 				const struct nat_slot *slot, unsigned flags)
@@ -82,7 +82,8 @@ NAT_INLINE void nat_apply_error(uint8_t *data, const struct nat_packet *p,
 	uint8_t *icmp = data + p->header, *quote = data + p->quote;
 	nat_be32 source = nat_get32(data + NAT_IP_SOURCE);
 	nat_be32 destination = nat_get32(data + NAT_IP_DESTINATION);
-	nat_be32 new_source = slot->source == slot->key.source ? source : slot->source;
+	bool hide = p->tuple.realm != NAT_REALM_OUTSIDE || slot->source != slot->key.source;
+	nat_be32 new_source = hide ? slot->source : source;
 	uint16_t delta = slot->address_delta; /* of the quoted addresses: the same four words */
 	uint16_t old = nat_get16(quote + NAT_IP_CHECKSUM);
 

@@ -2,15 +2,24 @@
 #include "tests/support/golden.h"
 
 #include <arpa/inet.h>
+#include <glob.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROWS_MAX = 1024, LINE_MAX_LENGTH = 1024, START_MS = 1000000 };
+enum { ROWS_MAX = 1024, FILES_MAX = 16, START_MS = 1000000 };
+
+struct golden_file {
+	char name[64];
+	size_t start; /* in text */
+};
 
 struct golden_table {
-	char *text;
+	char *text; /* of all files */
+	size_t length;
+	unsigned n_files;
+	struct golden_file files[FILES_MAX];
 	unsigned n_rows;
 	const char *rows[ROWS_MAX]; /* each at its line "test NAME" */
 };
@@ -49,21 +58,44 @@ static bool starts(const char *line, const char *word)
 	return strncmp(line, word, n) == 0 && (line[n] == ' ' || line[n] == '\n' || line[n] == 0);
 }
 
-struct golden_table *golden_load(const char *path)
+/* Appends a file to the text, with a line's end behind it. */
+static bool read_file(struct golden_table *table, const char *path)
 {
 	FILE *file = fopen(path, "rb");
-	struct golden_table *table = calloc(1, sizeof *table);
 
-	if (!file || !table || fseek(file, 0, SEEK_END) != 0) {
-		perror(path);
+	if (!file || table->n_files == FILES_MAX || fseek(file, 0, SEEK_END) != 0)
+		return false;
+	size_t size = (size_t)ftell(file);
+	rewind(file);
+	table->text = realloc(table->text, table->length + size + 2);
+	if (!table->text || fread(table->text + table->length, 1, size, file) != size)
+		return false;
+	fclose(file);
+	struct golden_file *entry = &table->files[table->n_files++];
+	const char *slash = strrchr(path, '/');
+	snprintf(entry->name, sizeof entry->name, "%s", slash ? slash + 1 : path);
+	entry->start = table->length;
+	table->length += size;
+	memcpy(table->text + table->length, "\n", 2);
+	table->length++;
+	return true;
+}
+
+struct golden_table *golden_load(const char *pattern)
+{
+	struct golden_table *table = calloc(1, sizeof *table);
+	glob_t found;
+
+	if (!table || glob(pattern, 0, NULL, &found) != 0) {
+		fprintf(stderr, "%s: no such file\n", pattern);
 		exit(1);
 	}
-	long size = ftell(file);
-	rewind(file);
-	table->text = calloc(1, (size_t)size + 1);
-	if (!table->text || fread(table->text, 1, (size_t)size, file) != (size_t)size)
-		exit(1);
-	fclose(file);
+	for (size_t i = 0; i < found.gl_pathc; i++)
+		if (!read_file(table, found.gl_pathv[i])) {
+			perror(found.gl_pathv[i]);
+			exit(1);
+		}
+	globfree(&found);
 	for (const char *line = table->text; line; line = next_line(line))
 		if (starts(line, "test") && table->n_rows < ROWS_MAX)
 			table->rows[table->n_rows++] = line;
@@ -462,10 +494,19 @@ static bool run_line(struct run *run, const char *line)
 	return wrong(run, "unknown line");
 }
 
+static const struct golden_file *file_of(const struct golden_table *table, const char *line)
+{
+	unsigned i = table->n_files - 1;
+
+	while (i > 0 && table->text + table->files[i].start > line)
+		i--;
+	return &table->files[i];
+}
+
 static unsigned line_number(const struct golden_table *table, const char *line)
 {
 	unsigned n = 1;
-	for (const char *at = table->text; at < line; at++)
+	for (const char *at = table->text + file_of(table, line)->start; at < line; at++)
 		n += *at == '\n';
 	return n;
 }
@@ -491,8 +532,8 @@ bool golden_run(const struct golden_table *table, unsigned row, struct golden_ta
 	}
 	good = good && nothing_left(&run);
 	if (!good)
-		snprintf(error, error_size, "line %u (%s): %s", line_number(table, last),
-			 golden_name(table, row), reason);
+		snprintf(error, error_size, "%s:%u (%s): %s", file_of(table, last)->name,
+			 line_number(table, last), golden_name(table, row), reason);
 	free(run.packet);
 	return good;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The golden table's reader (tests/golden/packets.golden explains the language): it drives a
+ * The golden table's reader (tests/golden/packets.golden explains the language; the other files of
+ * that directory are parts of the same table): it drives a
  * target, which is an implementation of the packet path, and compares what comes out byte for byte.
  * The engine is one target (golden_engine.c); a BPF hit path may be another: it says from "packet"
  * whether it took the packet itself, and hands the others to an engine, as in life.
@@ -52,8 +53,8 @@ void golden_record(struct golden_events *events, const struct golden_event *even
 void golden_events_clear(struct golden_events *events);
 
 struct golden_table;
-/* Reads the file; NULL when it cannot. */
-struct golden_table *golden_load(const char *path);
+/* Reads the files that a shell's pattern matches, in the order of their names; or ends the program. */
+struct golden_table *golden_load(const char *pattern);
 void golden_unload(struct golden_table *table);
 unsigned golden_rows(const struct golden_table *table);
 const char *golden_name(const struct golden_table *table, unsigned row);

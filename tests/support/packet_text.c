@@ -24,6 +24,8 @@ struct description {
 	uint32_t n_quote, n_tail;
 	uint8_t *quote; /* one ICMP error quotes one packet */
 	uint8_t tail[WORD_MAX];
+	uint32_t n_iopt, n_topt; /* options, as bytes; otherwise they are NOPs */
+	uint8_t iopt[WORD_MAX], topt[WORD_MAX];
 };
 
 struct parser {
@@ -156,6 +158,17 @@ static bool parse_tcp_flags(const char *text, long *out)
 	return true;
 }
 
+static uint32_t parse_hex(const char *value, uint8_t *out)
+{
+	uint32_t n = 0;
+
+	for (; value[0] && value[1]; value += 2) {
+		char hex[3] = {value[0], value[1], 0};
+		out[n++] = (uint8_t)strtoul(hex, NULL, 16);
+	}
+	return n;
+}
+
 static bool parse_field(struct parser *p, struct description *d, char *word)
 {
 	const struct {
@@ -209,12 +222,13 @@ static bool parse_field(struct parser *p, struct description *d, char *word)
 		return true;
 	}
 	if (strcmp(word, "tail") == 0) {
-		for (; value[0] && value[1]; value += 2) {
-			char hex[3] = {value[0], value[1], 0};
-			d->tail[d->n_tail++] = (uint8_t)strtoul(hex, NULL, 16);
-		}
+		d->n_tail = parse_hex(value, d->tail);
 		return true;
 	}
+	if (strcmp(word, "iopt") == 0)
+		return d->opts = d->n_iopt = parse_hex(value, d->iopt), true;
+	if (strcmp(word, "topt") == 0)
+		return d->tcpopts = d->n_topt = parse_hex(value, d->topt), true;
 	return fail(p, "'%s' is no field", word);
 }
 
@@ -268,6 +282,7 @@ static uint32_t write_transport(const struct description *d, uint8_t *t)
 		put16(t + 14, (unsigned)d->win);
 		put16(t + 18, (unsigned)d->urg);
 		memset(t + 20, 1, (size_t)d->tcpopts);
+		memcpy(t + 20, d->topt, d->n_topt);
 		at = 20 + (uint32_t)d->tcpopts;
 		break;
 	case NAT_UDP:
@@ -315,6 +330,7 @@ static bool write_packet(struct parser *p, const struct description *d, struct t
 	memcpy(ip + 12, &d->source.address, 4);
 	memcpy(ip + 16, &d->destination.address, 4);
 	memset(ip + 20, 1, (size_t)d->opts); /* NOP */
+	memcpy(ip + 20, d->iopt, d->n_iopt);
 
 	uint32_t n = write_transport(d, ip + header);
 	seal_transport(d, ip, ip + header, n);

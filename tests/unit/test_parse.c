@@ -77,8 +77,8 @@ Test(parse, tcp_udp_and_queries)
 	cr_expect_eq(p.tcp_flags, NAT_TCP_SYN | NAT_TCP_ACK);
 	cr_expect(plain(&b));
 
-	static const uint8_t requests[] = {8, 13, 15}, replies[] = {0, 14, 16};
-	for (unsigned i = 0; i < 3; i++) {
+	static const uint8_t requests[] = {8, 13}, replies[] = {0, 14};
+	for (unsigned i = 0; i < 2; i++) {
 		b = icmp(requests[i]);
 		cr_expect_eq(parse(&b, &p), NAT_REASON_NONE);
 		expect_tuple(&p, tuple(NAT_ICMP, INSIDE, REMOTE, 77, 0));
@@ -216,8 +216,8 @@ Test(parse, fragments)
 
 Test(parse, errors_have_the_reverse_tuple_of_what_they_quote)
 {
-	static const uint8_t types[] = {3, 4, 5, 11, 12};
-	for (unsigned i = 0; i < 5; i++)
+	static const uint8_t types[] = {3, 11, 12};
+	for (unsigned i = 0; i < 3; i++)
 		for (uint32_t options = 0; options <= 40; options += 20) {
 			struct test_packet inner = tcp(options), b;
 			struct nat_packet p;
