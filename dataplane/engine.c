@@ -14,12 +14,14 @@
 #include <stdlib.h>
 #include <urcu-qsbr.h>
 #include "common/base/err.h"
+#include "common/nat/mss.h"
 #include "common/nat/rewrite.h"
 #include "dataplane/engine_private.h"
 
 enum {
 	BATCH = 64,
 	DATA_AHEAD = 4, /* packets whose headers are fetched before they are parsed */
+	IP_AND_TCP = NAT_IP_HEADER + NAT_TCP_HEADER,
 };
 
 int engine_bypass(const struct engine_settings *settings, uint8_t ingress, nat_be32 source,
@@ -68,6 +70,33 @@ unsigned engine_apply_flags(const struct engine_settings *settings,
 	return (settings->config.ttl == ENGINE_TTL_DECREMENT ? NAT_TTL_DECREMENT
 							     : NAT_TTL_INCREMENT) |
 	       (packet->partial_checksum ? NAT_PARTIAL_CHECKSUM : 0u);
+}
+
+/* Of auto: segments of both directions cross both links. */
+static uint32_t largest_segment(const struct engine_config *config, uint8_t a, uint8_t b)
+{
+	uint32_t mtu = config->mtu[a];
+
+	if (config->table.mss_clamp != WIRE_MSS_AUTO)
+		return config->table.mss_clamp;
+	if (mtu == 0 || (config->mtu[b] != 0 && config->mtu[b] < mtu))
+		mtu = config->mtu[b];
+	return mtu == 0 ? UINT16_MAX
+			: (mtu > WIRE_MSS_MIN + IP_AND_TCP ? mtu - IP_AND_TCP : WIRE_MSS_MIN);
+}
+
+void engine_clamp_mss(const struct engine_settings *settings, const struct engine_packet *packet,
+		      const struct nat_packet *parsed, uint8_t egress)
+{
+	const struct engine_config *config = &settings->config;
+
+	if (nat_likely(config->table.mss_clamp == WIRE_MSS_OFF) || parsed->kind != NAT_KIND_TCP ||
+	    !(parsed->tcp_flags & NAT_TCP_SYN))
+		return;
+	uint32_t limit = largest_segment(config, packet->ingress, egress);
+	nat_mss_clamp(packet->data + parsed->header, packet->data + parsed->total,
+		      (uint16_t)(limit < UINT16_MAX ? limit : UINT16_MAX),
+		      packet->partial_checksum);
 }
 
 bool engine_fits(const struct engine_settings *settings, const struct engine_packet *packet,
@@ -135,6 +164,7 @@ static void miss(struct turn *turn, struct engine_packet *packet, const struct n
 	}
 	nat_apply_ip(packet->data, parsed->tuple.source, parsed->tuple.destination, 0,
 		     engine_apply_flags(settings, packet));
+	engine_clamp_mss(settings, packet, parsed, (uint8_t)bypass);
 	packet->fate = ENGINE_OUT;
 	packet->egress = (uint8_t)bypass;
 }
@@ -180,6 +210,8 @@ static void translate(struct turn *turn, struct engine_packet *packet,
 	}
 	nat_apply_plain(packet->data, end, parsed, &slot,
 			engine_apply_flags(turn->settings, packet));
+	if (nat_unlikely(parsed->tcp_flags & NAT_TCP_SYN))
+		engine_clamp_mss(turn->settings, packet, parsed, slot.egress);
 	packet->fate = ENGINE_OUT;
 	packet->egress = slot.egress;
 	turn->hits++;

@@ -78,6 +78,10 @@ uint8_t engine_untranslated_egress(const struct engine_settings *settings, nat_b
 unsigned engine_screen(const struct engine_settings *settings, const struct engine_packet *packet,
 		       const struct nat_packet *parsed);
 
+/* Of a TCP SYN that is about to leave: its MSS option follows the configuration. */
+void engine_clamp_mss(const struct engine_settings *settings, const struct engine_packet *packet,
+		      const struct nat_packet *parsed, uint8_t egress);
+
 /* The flags of nat_apply: TTL and offload. */
 unsigned engine_apply_flags(const struct engine_settings *settings,
 			    const struct engine_packet *packet);

@@ -71,6 +71,7 @@ static void forward(struct engine *engine, struct engine_packet *packet,
 		return;
 	nat_apply(packet->data, packet->data + packet->length, parsed, slot,
 		  engine_apply_flags(engine->settings, packet));
+	engine_clamp_mss(engine->settings, packet, parsed, slot->egress);
 	leave(engine, packet, parsed, slot->egress);
 }
 
@@ -83,6 +84,7 @@ static void forward_untranslated(struct engine *engine, struct engine_packet *pa
 	nat_apply_ip(packet->data, nat_get32(packet->data + NAT_IP_SOURCE),
 		     nat_get32(packet->data + NAT_IP_DESTINATION), 0,
 		     engine_apply_flags(engine->settings, packet));
+	engine_clamp_mss(engine->settings, packet, parsed, egress);
 	leave(engine, packet, parsed, egress);
 }
 

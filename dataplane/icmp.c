@@ -38,6 +38,9 @@ void icmp_error(struct engine *engine, const struct engine_packet *packet, uint8
 
 	if (packet->length < NAT_IP_HEADER || source == 0 || !may_be_answered(packet))
 		return;
+	/* The sender is where the packet came from (RFC 5508 REQ-9). */
+	if (packet->ingress == NAT_REALM_OUTSIDE && config->table.no_icmp_outside)
+		return;
 	receiver = nat_get32(packet->data + NAT_IP_SOURCE);
 	if (!ratelimit_allow(&engine->icmp_limit, receiver, now)) {
 		count(&owner_counters(engine)->icmp_limited);

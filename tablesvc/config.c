@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/base/err.h"
+#include "common/wire/wire.h"
 #include "tablesvc/config_schema.h"
 
 void config_defaults(struct config *config)
@@ -45,6 +46,8 @@ void config_defaults(struct config *config)
 	    .pending = {.timeout_ms = 2000, .packets = 4096, .per_flow = 16},
 	    .fragment_timeout_ms = 2000, /* RFC 6146 section 4: FRAGMENT_MIN */
 	    .icmp_errors_per_second = 1000,
+	    .icmp_errors_outside = true,
+	    .mss_clamp = WIRE_MSS_OFF,
 	};
 }
 

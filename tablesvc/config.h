@@ -114,6 +114,8 @@ struct config {
 		uint32_t lifetime_min_ms, lifetime_max_ms;
 	} pcp;
 	uint32_t fragment_timeout_ms, icmp_errors_per_second;
+	bool icmp_errors_outside; /* RFC 5508 REQ-9; default true */
+	uint16_t mss_clamp;	  /* as in struct wire_config; default off */
 	struct config_pool *pools;
 	unsigned n_pools;
 	struct config_realm *realms;

@@ -69,6 +69,7 @@ static const struct config_key limits_keys[] = {
 static const struct config_key behaviour_keys[] = {
     {"inbound_refresh", CONFIG_BOOL, AT(inbound_refresh)},
     {"hairpinning", CONFIG_BOOL, AT(hairpinning)},
+    {"mss_clamp", CONFIG_MSS, AT(mss_clamp)},
     {NULL},
 };
 
@@ -85,6 +86,7 @@ static const struct config_key dataplanes_keys[] = {
     {"pending", CONFIG_MAP, .keys = pending_keys},
     {"fragment_timeout", CONFIG_DURATION, AT(fragment_timeout_ms), MS(2), MS(120)},
     {"icmp_errors_per_second", CONFIG_U32, AT(icmp_errors_per_second), 0, 1000000},
+    {"icmp_errors_outside", CONFIG_BOOL, AT(icmp_errors_outside)},
     {NULL},
 };
 

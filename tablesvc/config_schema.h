@@ -21,6 +21,7 @@ enum config_kind {
 	CONFIG_LISTEN,	     /* char[CONFIG_ADDRESS_TEXT_MAX]: HOST:PORT or unix:PATH */
 	CONFIG_ADMIN,	     /* the same without unix, or "off" */
 	CONFIG_FILTERING,    /* enum config_filtering */
+	CONFIG_MSS,	     /* uint16_t: off, auto, or a number */
 	CONFIG_PORTS,	     /* uint16_t first, last */
 	CONFIG_PREFIX,	     /* struct config_prefix */
 	CONFIG_ENDPOINT,     /* struct nat_endpoint */

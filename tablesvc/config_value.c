@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/un.h>
 #include "common/base/err.h"
+#include "common/wire/wire.h"
 
 #define fail(...) (snprintf(why, why_size, __VA_ARGS__), ERR_INVALID)
 
@@ -217,6 +218,23 @@ static int read_filtering(const char *text, enum config_filtering *at, char *why
 		    text);
 }
 
+static int read_mss(const char *text, uint16_t *at, char *why, unsigned why_size)
+{
+	const char *p = text;
+	uint64_t number;
+
+	if (strcmp(text, "off") == 0 || strcmp(text, "auto") == 0) {
+		*at = text[0] == 'o' ? WIRE_MSS_OFF : WIRE_MSS_AUTO;
+		return 0;
+	}
+	if (!take_number(&p, &number) || *p || number < WIRE_MSS_MIN || number > WIRE_MSS_MAX)
+		return fail(SHOW " is no maximum segment size; allowed: off, auto (what the MTUs "
+				 "leave), or a number from %d to %d",
+			    text, WIRE_MSS_MIN, WIRE_MSS_MAX);
+	*at = (uint16_t)number;
+	return 0;
+}
+
 static int read_ports(const char *text, uint16_t *at, char *why, unsigned why_size)
 {
 	const char *p = text;
@@ -357,6 +375,8 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_admin(text, at, why, why_size);
 	case CONFIG_FILTERING:
 		return read_filtering(text, at, why, why_size);
+	case CONFIG_MSS:
+		return read_mss(text, at, why, why_size);
 	case CONFIG_PORTS:
 		return read_ports(text, at, why, why_size);
 	case CONFIG_PREFIX:
@@ -434,6 +454,12 @@ void config_value_print(enum config_kind kind, const struct config *references, 
 		return;
 	case CONFIG_FILTERING:
 		fputs(filtering_names[*(const enum config_filtering *)at], out);
+		return;
+	case CONFIG_MSS:
+		if (*(const uint16_t *)at <= WIRE_MSS_AUTO)
+			fputs(*(const uint16_t *)at == WIRE_MSS_OFF ? "off" : "auto", out);
+		else
+			fprintf(out, "%u", *(const uint16_t *)at);
 		return;
 	case CONFIG_PORTS:
 		fprintf(out, "%u-%u", ports[0], ports[1]);

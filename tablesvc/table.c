@@ -329,6 +329,8 @@ void table_wire_config(const struct table *t, struct wire_config *out)
 	out->pending_per_flow = c->pending.per_flow;
 	out->fragment_timeout_ms = c->fragment_timeout_ms;
 	out->icmp_errors_per_second = c->icmp_errors_per_second;
+	out->mss_clamp = c->mss_clamp;
+	out->no_icmp_outside = !c->icmp_errors_outside;
 	for (unsigned i = 0; i < c->n_pools; i++)
 		for (unsigned k = 0; k < c->pools[i].n_prefixes && n < WIRE_PREFIXES_MAX; k++)
 			out->prefixes[n++] = (struct wire_prefix){

@@ -223,6 +223,9 @@ struct wire_prefix {
 	uint8_t zero;
 };
 
+/* Of wire_config.mss_clamp; other values are the largest MSS (RFC 9293 section 3.7.1) that passes. */
+enum { WIRE_MSS_OFF = 0, WIRE_MSS_AUTO = 1, WIRE_MSS_MIN = 536, WIRE_MSS_MAX = 65495 };
+
 /* Pushed after the welcome and whenever it changes. */
 struct wire_config {
 	uint64_t generation;
@@ -231,6 +234,8 @@ struct wire_config {
 	uint32_t pending_per_flow;    /* parked for one flow */
 	uint32_t fragment_timeout_ms; /* RFC 6146: at least 2 s */
 	uint32_t icmp_errors_per_second;
+	uint16_t mss_clamp;
+	bool no_icmp_outside; /* RFC 5508 REQ-9: make no ICMP errors towards the outside */
 	uint32_t n_prefixes;
 	struct wire_prefix prefixes[WIRE_PREFIXES_MAX];
 };

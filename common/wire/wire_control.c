@@ -107,6 +107,8 @@ size_t wire_encode_config(struct wire_codec *codec, const struct wire_config *co
 	c.pending_per_flow = config->pending_per_flow;
 	c.fragment_timeout_ms = config->fragment_timeout_ms;
 	c.icmp_errors_per_second = config->icmp_errors_per_second;
+	c.mss_clamp = config->mss_clamp;
+	c.no_icmp_outside = config->no_icmp_outside;
 	c.n_prefixes = n;
 	c.prefixes = pointers;
 	m.kind_case = CONAT__V1__CONTROL_FROM_TABLE__KIND_CONFIG;
@@ -220,12 +222,17 @@ static int read_config(struct wire_codec *codec, const Conat__V1__Config *c,
 		out->prefixes[i].realm = (uint8_t)p->realm;
 		out->prefixes[i].kind = (uint8_t)p->kind;
 	}
+	if (c->mss_clamp > WIRE_MSS_AUTO &&
+	    (c->mss_clamp < WIRE_MSS_MIN || c->mss_clamp > WIRE_MSS_MAX))
+		return wire_refuse(codec, ERR_INVALID, "an MSS out of range");
 	out->generation = c->generation;
 	out->pending_timeout_ms = c->pending_timeout_ms;
 	out->pending_packets = c->pending_packets;
 	out->pending_per_flow = c->pending_per_flow;
 	out->fragment_timeout_ms = c->fragment_timeout_ms;
 	out->icmp_errors_per_second = c->icmp_errors_per_second;
+	out->mss_clamp = (uint16_t)c->mss_clamp;
+	out->no_icmp_outside = c->no_icmp_outside;
 	out->n_prefixes = (uint32_t)c->n_prefixes;
 	return 0;
 }

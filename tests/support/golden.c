@@ -304,6 +304,11 @@ static bool do_setting(struct run *run, const char *at)
 		config->table.icmp_errors_per_second = (uint32_t)atoi(at);
 	} else if (word_is(&at, "no_icmp_source") && parse_realm(&at, &realm)) {
 		config->icmp_source[realm] = 0;
+	} else if (word_is(&at, "mss")) {
+		config->table.mss_clamp =
+		    word_is(&at, "auto") ? WIRE_MSS_AUTO : (uint16_t)atoi(at);
+	} else if (word_is(&at, "no_icmp_outside")) {
+		config->table.no_icmp_outside = true;
 	} else if (word_is(&at, "no_prefixes")) {
 		config->table.n_prefixes = 0;
 	} else {

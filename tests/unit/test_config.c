@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "common/base/err.h"
+#include "common/wire/wire.h"
 #include "tablesvc/config.h"
 
 /* What the rows below leave out. Lines: each row says where its own text starts. */
@@ -65,6 +66,8 @@ Test(config, defaults_are_those_of_the_design)
 	cr_expect_eq(config->limits.blocks, 8);
 	cr_expect_eq(config->limits.sessions, 4096);
 	cr_expect(config->inbound_refresh && config->hairpinning);
+	cr_expect_eq(config->mss_clamp, WIRE_MSS_OFF);
+	cr_expect(config->icmp_errors_outside);
 	cr_expect_eq(config->pools[0].port_first, 1024);
 	cr_expect_eq(config->pools[0].port_last, 65535);
 	cr_expect_eq(config->pools[0].block_size, 256);
@@ -86,7 +89,8 @@ Test(config, every_kind_of_value_is_read)
 	    "capacity: {mappings: 1_000, sessions: 2000, subscribers: 64}\n"
 	    "lease: {duration: 4, heartbeat: 500ms, grace: 1m30s, margin: 0m200ms}\n"
 	    "timers: {tcp_established: 2h4m, udp: 1d, hold_down: 0}\n"
-	    "behaviour: {inbound_refresh: no, hairpinning: off}\n"
+	    "behaviour: {inbound_refresh: no, hairpinning: off, mss_clamp: auto}\n"
+	    "dataplanes: {icmp_errors_outside: off}\n"
 	    "pools:\n"
 	    "- {name: a, prefixes: 192.0.2.9, ports: 4096-8191, block_size: 4096, parity: false,\n"
 	    "   filtering: {udp: eif, tcp: address-and-port-dependent}}\n"
@@ -114,6 +118,8 @@ Test(config, every_kind_of_value_is_read)
 	cr_expect_eq(config->timers.udp, 86400000);
 	cr_expect_eq(config->hold_down_ms, 0);
 	cr_expect(!config->inbound_refresh && !config->hairpinning);
+	cr_expect_eq(config->mss_clamp, WIRE_MSS_AUTO);
+	cr_expect_not(config->icmp_errors_outside);
 	cr_expect_eq(config->pools[0].prefixes[0].length, 32);
 	cr_expect_eq(config->pools[0].prefixes[0].address, inet_addr("192.0.2.9"));
 	cr_expect_eq(config->pools[0].port_first, 4096);
@@ -209,6 +215,8 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {BASE "dataplanes: {batch: 1025}\n", {"dataplanes.batch", "1 to 1024"}},
 	    {BASE "dataplanes: {fragment_timeout: 1s}\n", {"fragment_timeout", "2s to 2m"}},
 	    {BASE "behaviour: {hairpinning: maybe}\n", {"neither true nor false"}},
+	    {BASE "behaviour: {mss_clamp: 535}\n", {"behaviour.mss_clamp", "off, auto", "536 to"}},
+	    {BASE "behaviour: {mss_clamp: pmtu}\n", {"behaviour.mss_clamp", "off, auto"}},
 	    /* relations */
 	    {BASE "lease:\n  heartbeat: 5s\n",
 	     {"t.yaml:4: lease.heartbeat: 5s is too long for a lease of 10s", "less than half"}},

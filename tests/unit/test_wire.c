@@ -298,6 +298,8 @@ Test(wire, control_comes_back_as_it_was)
 				      .pending_per_flow = 8,
 				      .fragment_timeout_ms = 2000,
 				      .icmp_errors_per_second = 100,
+				      .mss_clamp = 1360,
+				      .no_icmp_outside = true,
 				      .n_prefixes = WIRE_PREFIXES_MAX};
 	for (unsigned i = 0; i < WIRE_PREFIXES_MAX; i++)
 		config.prefixes[i] = (struct wire_prefix){.address = htonl(0x0a000000 + (i << 8)),
