@@ -95,7 +95,7 @@ struct config {
 	} tls;
 	char journal[16]; /* "none" */
 	struct {
-		uint32_t mappings, sessions, subscribers;
+		uint32_t mappings, sessions, subscribers, fragments;
 	} capacity;
 	uint32_t lease_ms, heartbeat_ms, grace_ms, margin_ms, hold_down_ms;
 	uint32_t batch_max, inflight_max;

@@ -36,6 +36,7 @@ static const struct config_key capacity_keys[] = {
     {"mappings", CONFIG_U32, AT(capacity.mappings), 64, 1u << 27},
     {"sessions", CONFIG_U32, AT(capacity.sessions), 64, 1u << 27},
     {"subscribers", CONFIG_U32, AT(capacity.subscribers), 1, 1u << 24},
+    {"fragments", CONFIG_U32, AT(capacity.fragments), 64, 1u << 20},
     {NULL},
 };
 

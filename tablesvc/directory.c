@@ -134,6 +134,21 @@ void directory_notice(struct table *t, uint64_t bits, unsigned kind, const struc
 	}
 }
 
+void directory_fragments(struct table *t, uint64_t bits, const struct wire_notice *notice)
+{
+	for (; bits; bits &= bits - 1) {
+		unsigned bit = (unsigned)__builtin_ctzll(bits);
+		struct dataplane *d = &t->dataplanes[t->bits[bit].dataplane];
+		if (d->state != DATAPLANE_ATTACHED || d->bit != bit)
+			continue; /* it flushed since it asked */
+		if (outbox_notice(&d->outbox, WIRE_FRAGMENTS, notice, t->position,
+				  monotime_ms(t->now), t->config.batch_max))
+			t->counters.fragments_told++;
+		else
+			t->counters.fragments_untold++;
+	}
+}
+
 static struct outbox_message *message_at(struct outbox *box, uint32_t counter)
 {
 	return &box->ring[counter % box->ring_size];

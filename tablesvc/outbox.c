@@ -2,7 +2,8 @@
 /*
  * What the table says to one dataplane, in order: a ring of message headers and a ring of their
  * entries. A message is made, leaves (and gets its number), and is acknowledged. Answers always
- * find room, or the dataplane exceeded its credit; notices that find none order a flush (U5).
+ * find room, or the dataplane exceeded its credit; notices that find none order a flush (U5), except
+ * FRAGMENTS: those get half of the room for notices at most, so that they never are the reason.
  */
 #include "tablesvc/table_internal.h"
 
@@ -115,6 +116,12 @@ bool outbox_notice(struct outbox *box, unsigned kind, const struct wire_notice *
 	struct outbox_message *last = box->end > box->next ? at(box, box->end - 1) : NULL;
 	uint32_t offset, keep = box->payload_size - NOTICE_BYTES;
 	uint32_t half = keep / 2;
+	uint32_t headers = SPARE + (box->ring_size - outbox_notices - SPARE) / 2;
+
+	if (kind == WIRE_FRAGMENTS) {
+		half += NOTICE_BYTES / 2;
+		headers += outbox_notices / 2;
+	}
 
 	if (last && last->kind == kind && last->n < batch_max &&
 	    last->offset + last->bytes == box->tail) {
@@ -135,7 +142,7 @@ bool outbox_notice(struct outbox *box, unsigned kind, const struct wire_notice *
 		return false;
 single:;
 	struct outbox_message *m =
-	    push(box, (uint8_t)kind, SPARE + (box->ring_size - outbox_notices - SPARE) / 2);
+	    push(box, (uint8_t)kind, headers);
 	if (!m)
 		return false;
 	memcpy(box->payload + offset, notice, sizeof *notice);

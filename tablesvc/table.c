@@ -116,6 +116,8 @@ static int allocate(struct table *t)
 		err = explicit_new(t);
 	if (!err)
 		err = portpool_new(&t->config, t->random, &t->pools);
+	if (!err)
+		err = fragment_table_new(t);
 	return err;
 }
 
@@ -151,6 +153,7 @@ void table_free(struct table *t)
 {
 	if (!t)
 		return;
+	fragment_table_free(t);
 	portpool_free(t->pools);
 	explicit_delete(t);
 	timerwheel_free(t->wheel);
@@ -180,6 +183,8 @@ static bool acceptable(const struct wire_request *r)
 		return r->tuple.realm == NAT_REALM_OUTSIDE;
 	if (r->op == WIRE_FLAGS)
 		return r->direction <= NAT_INBOUND;
+	if (wire_op_is_fragment(r->op))
+		return true; /* whoever asks resolves the tuple, too, and is refused there */
 	return r->op == WIRE_PEEK || r->op == WIRE_RELEASE || r->op == WIRE_ACTIVE ||
 	       r->op == WIRE_DROPPED;
 }
@@ -268,7 +273,9 @@ int table_batch(struct table *t, uint32_t dataplane, const struct wire_batch *ba
 	prefetch_batch(t, batch->entries, batch->n);
 	for (uint32_t i = 0; i < batch->n; i++) {
 		const struct wire_request *r = &batch->entries[i];
-		if (wire_op_is_question(r->op))
+		if (wire_op_is_fragment(r->op))
+			fragment_answer(t, d, r, &answers[answered++]);
+		else if (wire_op_is_question(r->op))
 			resolve_answer(t, d, r, &answers[answered++]);
 		else
 			report(t, d, r);
@@ -302,6 +309,7 @@ void table_tick(struct table *t, struct monotime now)
 		t->wheel_behind = true;
 	if (t->statics_waiting)
 		statics_tick(t);
+	fragment_tick(t);
 	slab_touch(&t->subscribers);
 	slab_touch(&t->mappings);
 	slab_touch(&t->sessions);
@@ -367,7 +375,8 @@ void table_counters(const struct table *t, struct table_counters *out)
 	out->subscribers = t->subscribers.used;
 	out->memory_bytes = slab_bytes(&t->subscribers) + slab_bytes(&t->mappings) +
 			    slab_bytes(&t->sessions) + slab_bytes(&t->filters) +
-			    portpool_memory(t->pools);
+			    portpool_memory(t->pools) + fragment_table_bytes(t);
+	fragment_count(t, out);
 	const struct buckets *all[] = {&t->by_subscriber, &t->by_internal, &t->by_session};
 	for (unsigned i = 0; i < sizeof all / sizeof all[0]; i++)
 		out->memory_bytes += ((uint64_t)all[i]->mask + 1) * sizeof(uint32_t);

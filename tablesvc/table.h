@@ -158,6 +158,11 @@ struct table_counters {
 	uint64_t created, resolved, peeked, refused[NAT_REASON_LIMIT];
 	uint64_t expired, invalidated, expire_asked, released, stale_handles, flushes;
 	uint64_t batches, bad_batches, messages;
+	/* Of datagrams: remembered; orphans: asked for, first fragment not seen. */
+	uint64_t fragments_known, fragments_orphans, fragments_capacity;
+	uint64_t fragments_first, fragments_later, fragments_whole, fragments_unknown;
+	uint64_t fragments_told, fragments_untold; /* notices sent; without room */
+	uint64_t fragments_evicted, fragments_expired, fragments_orphans_expired, fragments_skipped;
 	uint64_t memory_bytes;
 };
 void table_counters(const struct table *table, struct table_counters *out);

@@ -224,6 +224,7 @@ struct table {
 	uint64_t sweeping;
 	uint32_t sweep_at;
 
+	struct fragment_table *fragments;
 	struct negative *negatives;
 	int64_t negatives_until_ms; /* of the latest */
 	struct static_entry *statics;
@@ -347,8 +348,19 @@ void prefetch_batch(struct table *t, const struct wire_request *requests, unsign
 uint32_t negative_tell(struct table *t, uint8_t protocol, const struct nat_endpoint *e, uint64_t bit);
 void negative_end(struct table *t, uint8_t protocol, const struct nat_endpoint *external);
 
+/* fragments.c */
+int fragment_table_new(struct table *t);
+void fragment_table_free(struct table *t);
+uint64_t fragment_table_bytes(const struct table *t);
+void fragment_answer(struct table *t, const struct dataplane *d, const struct wire_request *r,
+		     struct wire_answer *answer);
+void fragment_tick(struct table *t); /* forgets what is over */
+void fragment_count(const struct table *t, struct table_counters *out);
+
 /* directory.c */
 void directory_notice(struct table *t, uint64_t bits, unsigned kind, const struct wire_notice *notice);
+/* What finds no room is counted and lost. */
+void directory_fragments(struct table *t, uint64_t bits, const struct wire_notice *notice);
 void directory_acknowledge(struct table *t, struct dataplane *d, uint64_t acknowledged);
 void directory_tick(struct table *t);
 /* The holders in bits that can't be asked: their session counts as active until they were lost. */

@@ -55,7 +55,7 @@ void rig_config(struct rig *rig)
 	rig->realm = (struct config_realm){
 	    .name = "inside", .id = 1, .prefixes = &rig->realm_prefix, .n_prefixes = 1};
 	rig->config = (struct config){
-	    .capacity = {.mappings = 100000, .sessions = 100000, .subscribers = 10000},
+	    .capacity = {.mappings = 100000, .sessions = 100000, .subscribers = 10000, .fragments = 256},
 	    .lease_ms = 10000,
 	    .heartbeat_ms = 2000,
 	    .grace_ms = 300000,
@@ -145,13 +145,12 @@ static void send_one(struct rig *rig, uint32_t dataplane, const struct wire_requ
 	MUST(table_batch(rig->table, dataplane, &batch, rig->now) == 0);
 }
 
-struct wire_answer rig_ask(struct rig *rig, uint32_t dataplane, unsigned op, struct nat_tuple tuple,
-			   uint8_t tcp_flags)
+static struct wire_answer ask(struct rig *rig, uint32_t dataplane,
+			      const struct wire_request *request)
 {
-	struct wire_request request = {.op = (uint8_t)op, .tuple = tuple, .tcp_flags = tcp_flags};
 	struct wire_message message;
 
-	send_one(rig, dataplane, &request);
+	send_one(rig, dataplane, request);
 	while (take(rig, dataplane, &message)) {
 		if (message.kind == WIRE_ANSWER &&
 		    message.request_sequence == rig->batch[dataplane]) {
@@ -161,6 +160,23 @@ struct wire_answer rig_ask(struct rig *rig, uint32_t dataplane, unsigned op, str
 	}
 	fprintf(stderr, "rig: no answer\n");
 	abort();
+}
+
+struct wire_answer rig_ask(struct rig *rig, uint32_t dataplane, unsigned op, struct nat_tuple tuple,
+			   uint8_t tcp_flags)
+{
+	struct wire_request request = {.op = (uint8_t)op, .tuple = tuple, .tcp_flags = tcp_flags};
+	return ask(rig, dataplane, &request);
+}
+
+struct wire_answer rig_fragment(struct rig *rig, uint32_t dataplane, unsigned op,
+				struct nat_tuple tuple, uint16_t identification)
+{
+	struct wire_request request = {
+	    .op = (uint8_t)op, .tuple = tuple, .identification = identification};
+	if (op == WIRE_FRAGMENT_LATER)
+		request.tuple.source_port = request.tuple.destination_port = 0;
+	return ask(rig, dataplane, &request);
 }
 
 struct wire_answer rig_out(struct rig *rig, uint32_t dataplane, struct nat_tuple tuple)

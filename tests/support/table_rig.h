@@ -38,6 +38,9 @@ uint32_t rig_attach(struct rig *rig, unsigned number);
 /* One question in a batch of its own; messages on the way are collected and acknowledged later. */
 struct wire_answer rig_ask(struct rig *rig, uint32_t dataplane, unsigned op, struct nat_tuple tuple,
 			   uint8_t tcp_flags);
+/* The same about a fragment. */
+struct wire_answer rig_fragment(struct rig *rig, uint32_t dataplane, unsigned op,
+				struct nat_tuple tuple, uint16_t identification);
 struct wire_answer rig_out(struct rig *rig, uint32_t dataplane, struct nat_tuple tuple);
 struct wire_answer rig_in(struct rig *rig, uint32_t dataplane, struct nat_tuple tuple);
 /* The tuple of the answering packet. */

@@ -86,7 +86,7 @@ Test(config, every_kind_of_value_is_read)
 	    "  listen: [\"unix:/run/x\", '[::1]:4790', localhost:1]\n"
 	    "  admin: off\n"
 	    "  tls: {certificate: /c.pem, key: /k.pem, ca: /ca.pem}\n"
-	    "capacity: {mappings: 1_000, sessions: 2000, subscribers: 64}\n"
+	    "capacity: {mappings: 1_000, sessions: 2000, subscribers: 64, fragments: 128}\n"
 	    "lease: {duration: 4, heartbeat: 500ms, grace: 1m30s, margin: 0m200ms}\n"
 	    "timers: {tcp_established: 2h4m, udp: 1d, hold_down: 0}\n"
 	    "behaviour: {inbound_refresh: no, hairpinning: off, mss_clamp: auto}\n"
@@ -110,6 +110,7 @@ Test(config, every_kind_of_value_is_read)
 	cr_expect_str_empty(config->admin_listen);
 	cr_expect_str_eq(config->tls.ca, "/ca.pem");
 	cr_expect_eq(config->capacity.mappings, 1000);
+	cr_expect_eq(config->capacity.fragments, 128);
 	cr_expect_eq(config->lease_ms, 4000);
 	cr_expect_eq(config->heartbeat_ms, 500);
 	cr_expect_eq(config->grace_ms, 90000);
@@ -209,6 +210,7 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {BASE "timers: {negative: 2s}\n", {"timers.negative", "0s to 1s"}},
 	    {BASE "capacity: {sessions: 0}\n", {"capacity.sessions", "64 to 134217728"}},
 	    {BASE "capacity: {sessions: 9999999999}\n", {"out of range", "64 to 134217728"}},
+	    {BASE "capacity: {fragments: 10}\n", {"capacity.fragments", "64 to 1048576"}},
 	    {BASE "capacity: {sessions: many}\n", {"\"many\" is not a whole number"}},
 	    {BASE "capacity: {sessions: 1e6}\n", {"is not a whole number"}},
 	    {BASE "limits: {blocks: 1025}\n", {"limits.blocks", "1 to 1024"}},
