@@ -161,6 +161,11 @@ uint32_t explicit_epoch_s(const struct table *t, struct monotime now)
 	return (uint32_t)(monotime_sub_ms(now, t->explicits.lost) / 1000);
 }
 
+uint64_t explicit_position(const struct table *t)
+{
+	return t->position;
+}
+
 /* ---- requests ---- */
 
 struct asking {

@@ -17,11 +17,14 @@ struct explicit_answer {
 
 /*
  * A MAP or PEER request of a subscriber of the realm. PCP_SUCCESS, or another pcp_result and nothing
- * changed. Not to be answered before the journal has committed table_position.
+ * changed. Not to be answered before the journal has committed explicit_position.
  */
 unsigned explicit_request(struct table *table, uint8_t realm, nat_be32 subscriber,
 			  const struct pcp_request *request, struct monotime now,
 			  struct explicit_answer *out);
+
+/* The journal's position that an answer given now depends on. */
+uint64_t explicit_position(const struct table *table);
 
 /* Seconds since explicit mappings were lost last: by the start, a reload or an operator (8.5). */
 uint32_t explicit_epoch_s(const struct table *table, struct monotime now);

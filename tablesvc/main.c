@@ -250,6 +250,8 @@ static int start_events(struct service *service)
 	service->watch = evtimer_new(service->base, on_watch, service);
 	if (!service->watch || evtimer_add(service->watch, &soon) != 0)
 		goto no_memory;
+	if (server_pcp_listen(service->server, service->base) != 0)
+		goto no_memory;
 	service->last_turn_seen = monotime_now();
 	service->watchdog = sd_watchdog_enabled(0, NULL) > 0;
 	if (service->config->admin_listen[0] &&
@@ -313,6 +315,8 @@ static int start(struct service *service)
 static void stop(struct service *service)
 {
 	http_free(service->http);
+	if (service->server)
+		server_pcp_unlisten(service->server);
 	if (service->watch)
 		event_free(service->watch);
 	for (unsigned i = 0; i < 3; i++) {

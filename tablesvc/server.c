@@ -152,6 +152,7 @@ static void publish(struct server *server)
 	table_counters(server->table, &c->table);
 	c->epoch = c->table.epoch;
 	c->generation = server->config->generation;
+	pcp_server_counters(server->pcp, &c->pcp);
 	c->n_pools = table_pools(server->table, &cursor, rows, CONFIG_POOLS_MAX);
 	for (unsigned i = 0; i < c->n_pools; i++) {
 		snprintf(c->pools[i].name, sizeof c->pools[i].name, "%s", rows[i].name);
@@ -237,6 +238,8 @@ static bool on_dry(void *context, struct monotime now)
 		server->counters_changed = true;
 	}
 	server->journal->ops->flush(server->journal);
+	if (pcp_server_turn(server->pcp, server->table, server->journal, now))
+		more = true;
 	for (struct peer *peer = server->peers; peer; peer = peer->next) {
 		if (peer->ops->dry && peer->ops->dry(peer, now))
 			more = true;
@@ -273,7 +276,7 @@ static struct monotime on_deadline(void *context, struct monotime now)
 static bool on_pending(void *context)
 {
 	struct server *server = context;
-	return atomic_load(&server->mail);
+	return atomic_load(&server->mail) || pcp_server_waiting(server->pcp);
 }
 
 static void end_everybody(struct server *server)
@@ -328,6 +331,21 @@ void server_wake(struct server *server)
 	rpc_loop_wake(server->loop);
 }
 
+static void on_pcp(void *context)
+{
+	server_wake(context);
+}
+
+int server_pcp_listen(struct server *server, struct event_base *base)
+{
+	return pcp_server_listen(server->pcp, base, on_pcp, server);
+}
+
+void server_pcp_unlisten(struct server *server)
+{
+	pcp_server_unlisten(server->pcp);
+}
+
 bool server_ready(const struct server *server)
 {
 	return atomic_load(&server->ready);
@@ -379,6 +397,8 @@ int server_new(const struct config *config, struct table *table, struct journal 
 				 err == ERR_EXISTS ? "in use, or not an address of this host"
 						   : "want HOST:PORT or unix:PATH");
 	}
+	if (!err)
+		err = pcp_server_new(config, &server->pcp, error, error_size);
 	if (err)
 		goto fail;
 	*out = server;
@@ -394,6 +414,7 @@ void server_free(struct server *server)
 		return;
 	rpc_server_free(server->listener);
 	rpc_loop_free(server->loop);
+	pcp_server_free(server->pcp);
 	wire_codec_free(server->codec);
 	pthread_cond_destroy(&server->mailbox.answered);
 	pthread_mutex_destroy(&server->mailbox.lock);

@@ -10,6 +10,7 @@
 #define TABLESVC_SERVER_H
 
 #include <stdbool.h>
+#include "tablesvc/server_pcp.h"
 #include "tablesvc/table.h"
 
 struct server;
@@ -31,6 +32,10 @@ void server_stop(struct server *server);
 /* Any thread: the journal committed more; look again. */
 void server_wake(struct server *server);
 
+/* PCP requests are read on base's thread from now on, until unlisten. 0 or ERR_NOMEM. */
+int server_pcp_listen(struct server *server, struct event_base *base);
+void server_pcp_unlisten(struct server *server);
+
 /*
  * Any thread but the server's: hands a configuration over (table_reload on the loop's thread),
  * pushes it to every dataplane, and waits for the result. The caller checked it with
@@ -48,6 +53,7 @@ int server_port(const struct server *server, unsigned i);
 
 struct server_counters {
 	struct table_counters table;
+	struct pcp_counters pcp;
 	uint64_t epoch, generation;
 	/* gauges */
 	uint32_t data_streams, control_streams, admin_calls;

@@ -14,6 +14,7 @@
 #include "common/rpc/server.h"
 #include "common/wire/wire_encode.h"
 #include "tablesvc/server.h"
+#include "tablesvc/server_pcp.h"
 
 enum {
 	SERVER_PEERS_MAX = 512,	 /* calls at once, of all connections */
@@ -100,6 +101,7 @@ struct server {
 	struct rpc_loop *loop;
 	struct rpc_server *listener;
 	struct wire_codec *codec;
+	struct pcp_server *pcp;
 	struct attachment attachments[WIRE_DATAPLANES_MAX];
 	struct peer *peers;
 	unsigned n_peers;

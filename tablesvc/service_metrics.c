@@ -75,6 +75,15 @@ static const struct plain counters_of_table[] = {
     {"conat_table_flushes_total", "Dataplanes told to drop everything.", SERVER(table.flushes)},
     {"conat_table_batches_total", "Batches applied.", SERVER(table.batches)},
     {"conat_table_messages_total", "Messages to dataplanes.", SERVER(table.messages)},
+    {"conat_pcp_requests_total", "Requests of subscribers (RFC 6887).", SERVER(pcp.requests)},
+    {"conat_pcp_dropped_total", "PCP requests dropped because too many waited.",
+     SERVER(pcp.dropped)},
+    {"conat_pcp_ignored_total", "Datagrams to the PCP server that were no requests.",
+     SERVER(pcp.ignored)},
+    {"conat_pcp_unsent_total", "PCP answers and announcements that the host refused to send.",
+     SERVER(pcp.unsent)},
+    {"conat_pcp_announcements_total", "Announcements that explicit mappings were lost.",
+     SERVER(pcp.announcements)},
     {"conat_server_unknown_methods_total", "Calls of methods that do not exist.",
      SERVER(unknown_methods)},
     {"conat_server_denied_total", "Calls that the peer's certificate does not allow.",
@@ -109,6 +118,10 @@ static void write_streams(const struct server_counters *c, struct metrics *out)
 	metrics_sample(out, c->streams, "kind", "all", NULL);
 	metrics_sample(out, c->calls_admin, "kind", "admin", NULL);
 	metrics_sample(out, c->calls_health, "kind", "health", NULL);
+	metrics_family(out, "conat_pcp_answers_total", METRICS_COUNTER,
+		       "Requests of subscribers (RFC 6887) answered.");
+	for (unsigned i = 0; i < PCP_RESULTS; i++)
+		metrics_sample(out, c->pcp.results[i], "result", pcp_result_name(i), NULL);
 	metrics_family(out, "conat_server_messages_total", METRICS_COUNTER, "Messages.");
 	metrics_sample(out, c->messages_in, "direction", "in", NULL);
 	metrics_sample(out, c->messages_out, "direction", "out", NULL);
