@@ -167,6 +167,9 @@ lab_topology() {
 	lab_link c1 eth0 10.0.1.2/24 ri c1 10.0.1.1/24
 	lab_link c2 eth0 10.0.2.2/24 ri c2 10.0.2.1/24
 	lab_link srv eth0 $LAB_SERVER/24 ro srv 198.51.100.1/24
+	# Subscribers reach the PCP server of the table service without a NAT between.
+	lab_link tbl pcp0 172.16.0.2/30 ri tbl 172.16.0.1/30
+	ip -n "$(lab_ns tbl)" route add 10.0.0.0/16 via 172.16.0.1
 	ip -n "$(lab_ns srv)" address add $LAB_SERVER2/24 dev eth0
 	ip -n "$(lab_ns c1)" route add default via 10.0.1.1
 	ip -n "$(lab_ns c2)" route add default via 10.0.2.1

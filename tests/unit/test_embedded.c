@@ -53,7 +53,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	char command[64];
+	char command[128];
 	event_base_free(base);
 	snprintf(command, sizeof command, "rm -r %s", place);
 	cr_expect_eq(system(command), 0);
