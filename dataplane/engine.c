@@ -105,11 +105,13 @@ bool engine_fits(const struct engine_settings *settings, const struct engine_pac
 	uint32_t mtu = settings->config.mtu[egress];
 	uint32_t length = parsed->total;
 
-	if (nat_unlikely(packet->gso_size > 0)) /* what counts is one segment */
-		length = parsed->header + packet->gso_size +
-			 (parsed->kind == NAT_KIND_TCP
-			      ? (packet->data[parsed->header + NAT_TCP_OFFSET] >> 4) * 4u
-			      : NAT_UDP_HEADER);
+	if (nat_unlikely(packet->gso_size > 0)) { /* what counts is one segment */
+		uint32_t segment = parsed->header + packet->gso_size +
+				   (parsed->kind == NAT_KIND_TCP
+					? (packet->data[parsed->header + NAT_TCP_OFFSET] >> 4) * 4u
+					: NAT_UDP_HEADER);
+		length = segment < length ? segment : length;
+	}
 	return mtu == 0 || length <= mtu;
 }
 
@@ -280,7 +282,8 @@ int engine_new(struct flowtable *flows, const struct engine_owner *owner,
 	engine->settings = calloc(1, sizeof *engine->settings);
 	engine->scratch = malloc(IPV4_TOTAL_MAX);
 	engine->released = malloc(IPV4_TOTAL_MAX);
-	if (!engine->settings || !engine->scratch || !engine->released)
+	engine->segment = malloc(IPV4_TOTAL_MAX);
+	if (!engine->settings || !engine->scratch || !engine->released || !engine->segment)
 		goto fail;
 	err = fragments_new(random, owner_counters(engine), &engine->fragments);
 	if (err)
@@ -297,6 +300,7 @@ void engine_free(struct engine *engine)
 	if (!engine)
 		return;
 	fragments_free(engine->fragments);
+	free(engine->segment);
 	free(engine->released);
 	free(engine->scratch);
 	free(engine->settings);

@@ -36,6 +36,7 @@ struct engine {
 	struct ratelimit icmp_limit;
 	uint8_t *scratch;  /* 64 KiB: a packet that the engine makes */
 	uint8_t *released; /* 64 KiB: a fragment that has waited */
+	uint8_t *segment;  /* 64 KiB: one of a super-packet */
 	struct engine_worker workers[ENGINE_WORKERS_MAX];
 };
 
@@ -95,6 +96,12 @@ bool engine_fits(const struct engine_settings *settings, const struct engine_pac
  * (RFC 791 section 3.2, RFC 4787 REQ-13a). False when mtu has no room for eight bytes.
  */
 bool engine_split(struct engine *engine, struct engine_packet *packet, uint32_t mtu);
+
+/*
+ * segment.c: the same for a super-packet whose segments do not fit mtu: cuts it into them first.
+ * False also when its checksum is not partial, so that nobody may make a new one.
+ */
+bool engine_segment(struct engine *engine, struct engine_packet *packet, uint32_t mtu);
 
 /*
  * icmp.c: makes an ICMP error about a packet as it arrived and emits it to its sender, unless the

@@ -26,7 +26,7 @@ static void owner_drop(struct engine *engine, struct engine_packet *packet, unsi
 
 /*
  * Whether the packet may leave whole or in pieces; if not it was dropped and its sender told (RFC
- * 4787 REQ-13). A super-packet is never cut: who makes them does path MTU discovery.
+ * 4787 REQ-13).
  */
 static bool may_leave(struct engine *engine, struct engine_packet *packet,
 		      const struct nat_packet *parsed, uint8_t egress, struct monotime now)
@@ -36,7 +36,7 @@ static bool may_leave(struct engine *engine, struct engine_packet *packet,
 
 	if (engine_fits(settings, packet, parsed, egress))
 		return true;
-	if (!(parsed->flags & NAT_PACKET_DF) && packet->gso_size == 0 && mtu >= MTU_MIN)
+	if (!(parsed->flags & NAT_PACKET_DF) && mtu >= MTU_MIN)
 		return true;
 	icmp_error(engine, packet, ICMP_UNREACHABLE, ICMP_TOO_BIG, mtu, now);
 	owner_drop(engine, packet, NAT_REASON_TOO_BIG);
@@ -53,7 +53,9 @@ static void leave(struct engine *engine, struct engine_packet *packet,
 	packet->fate = ENGINE_OUT;
 	if (engine_fits(settings, packet, parsed, egress))
 		return;
-	if (engine_split(engine, packet, settings->config.mtu[egress]))
+	uint32_t mtu = settings->config.mtu[egress];
+	if (packet->gso_size > 0 ? engine_segment(engine, packet, mtu)
+				 : engine_split(engine, packet, mtu))
 		packet->fate = ENGINE_KEPT;
 	else
 		owner_drop(engine, packet, NAT_REASON_TOO_BIG);

@@ -15,7 +15,13 @@ typedef uint16_t nat_be16; /* network byte order */
 enum nat_protocol { NAT_ICMP = 1, NAT_TCP = 6, NAT_UDP = 17 };
 
 /* TCP flags as in byte 13 of the header. Only SYN, FIN, RST and ACK mean anything to us. */
-enum nat_tcp_flag { NAT_TCP_FIN = 0x01, NAT_TCP_SYN = 0x02, NAT_TCP_RST = 0x04, NAT_TCP_ACK = 0x10 };
+enum nat_tcp_flag {
+	NAT_TCP_FIN = 0x01,
+	NAT_TCP_SYN = 0x02,
+	NAT_TCP_RST = 0x04,
+	NAT_TCP_PSH = 0x08,
+	NAT_TCP_ACK = 0x10,
+};
 
 /* Realm 0 is the outside. Inside realms are numbered from 1 by the service's configuration. */
 enum { NAT_REALM_OUTSIDE = 0, NAT_REALM_INSIDE = 1, NAT_REALM_MAX = 255 };

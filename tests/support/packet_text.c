@@ -16,7 +16,7 @@ struct description {
 	int protocol;
 	struct nat_endpoint source, destination;
 	long ttl, tos, ipid, opts, version, iplen, flags, seq, ack, win, urg, tcpopts, udplen, len;
-	long type, code, id, icmp_seq, rest, cut, pad, gso, frag_begin, frag_end;
+	long zeros, type, code, id, icmp_seq, rest, cut, pad, gso, frag_begin, frag_end;
 	unsigned fixed_sum;
 	enum sum_mode sum;
 	bool df, mf, bad_ip_sum, partial;
@@ -181,7 +181,7 @@ static bool parse_field(struct parser *p, struct description *d, char *word)
 	    {"type", &d->type},	      {"code", &d->code},     {"id", &d->id},
 	    {"rest", &d->rest},	      {"cut", &d->cut},	      {"pad", &d->pad},
 	    {"gso", &d->gso},	      {"iplen", &d->iplen},   {"version", &d->version},
-	    {"tcpopts", &d->tcpopts}, {"udplen", &d->udplen},
+	    {"tcpopts", &d->tcpopts}, {"udplen", &d->udplen}, {"zeros", &d->zeros},
 	};
 	char *value = strchr(word, '=');
 
@@ -306,6 +306,8 @@ static uint32_t write_transport(const struct description *d, uint8_t *t)
 	at += (uint32_t)strlen(d->data);
 	for (long i = 0; i < d->len; i++)
 		t[at++] = (uint8_t)(i * 7 + (i >> 8));
+	memset(t + at, 0, (size_t)d->zeros);
+	at += (uint32_t)d->zeros;
 	memcpy(t + at, d->tail, d->n_tail);
 	at += d->n_tail;
 	if (d->protocol == NAT_UDP)
@@ -320,7 +322,7 @@ static bool write_packet(struct parser *p, const struct description *d, struct t
 	bool more = d->mf;
 	unsigned offset = 0;
 
-	if (d->len > 65535 || d->opts > 40 || d->opts % 4 || d->tcpopts > 40 || d->tcpopts % 4)
+	if (d->len + d->zeros > 65535 || d->opts > 40 || d->opts % 4 || d->tcpopts > 40 || d->tcpopts % 4)
 		return fail(p, "len, opts or tcpopts out of range");
 	memset(ip, 0, header);
 	ip[0] = (uint8_t)(d->version << 4 | header / 4);

@@ -10,7 +10,7 @@
  *   ip 10.0.0.2 > 8.8.8.8 proto=47 len=20
  *
  * IP: ttl tos ipid df mf opts=BYTES (of NOP) iopt=HEX version ipsum=bad iplen=N
- * transport: len=N (a pattern) data=WORD flags seq ack win urg tcpopts=BYTES (of NOP) topt=HEX
+ * transport: len=N (a pattern) zeros=N data=WORD flags seq ack win urg tcpopts=BYTES (of NOP) topt=HEX
  *        sum=bad|0|HEX udplen=N
  * whole: frag=BEGIN-END (those payload bytes of the datagram that the rest describes; df mf follow)
  *        cut=N (the first N bytes, headers unchanged) pad=N (bytes behind the packet)
