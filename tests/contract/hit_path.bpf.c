@@ -6,6 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "common/nat/mss.h"
 #include "common/nat/rewrite.h"
 #include "hit_path.h"
 
@@ -48,6 +49,9 @@ SEC("xdp") int hit_path(struct xdp_md *context)
 			continue;
 		nat_slot_seen(slot, &copy, now->now_ms, packet.tcp_flags);
 		nat_apply_plain(frame + ETHERNET, end, &packet, &copy, NAT_TTL_DECREMENT);
+		if (now->mss && packet.tcp_flags & NAT_TCP_SYN)
+			nat_mss_clamp(frame + ETHERNET + NAT_IP_HEADER, end,
+				      (uint16_t)now->mss, false);
 		return XDP_TX;
 	}
 	return XDP_PASS;

@@ -10,7 +10,7 @@ enum { HIT_PATH_SLOTS = 4096, ETHERNET = 14 };
 struct hit_path_config {
 	struct nat_hash_key key;
 	uint32_t now_ms;
-	uint32_t zero;
+	uint32_t mss; /* 0: MSS clamping is off */
 };
 
 #endif

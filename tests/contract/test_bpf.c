@@ -142,6 +142,34 @@ Test(bpf, hits_are_translated_with_right_checksums)
 		}
 }
 
+/* common/nat/mss.h in the kernel: at each place among the options, even and odd. */
+Test(bpf, a_syn_s_mss_is_lowered)
+{
+	for (uint32_t at = 0; at + 4 <= 40; at++) {
+		struct test_packet p = sample(1, 40, NULL), want;
+		struct nat_slot *slot;
+		p.data[32] = 0xf0;
+		p.data[33] = NAT_TCP_SYN;
+		memset(p.data + 40, 1, 40);
+		memcpy(p.data + 40 + at, "\x02\x04\x05\xb4", 4);
+		test_fill(p.data, p.length);
+		want = p;
+		struct nat_packet packet = parsed(&p);
+		struct nat_rewrite rewrite = rewrite_for(&packet);
+		slot = put(&packet.tuple, &rewrite, 0);
+		config->mss = 1360;
+		cr_assert_eq(run(&p), XDP_TX);
+		memcpy(want.data + 12, &rewrite.source, 4);
+		memcpy(want.data + 20, &rewrite.source_port, 2);
+		want.data[8]--;
+		test_put16(want.data + 40 + at + 2, 1360);
+		test_fill(want.data, want.length);
+		cr_assert_eq(memcmp(p.data, want.data, want.length), 0, "option at %u", at);
+		memset(slot, 0, sizeof *slot);
+	}
+	config->mss = 0;
+}
+
 Test(bpf, misses_pass_untouched)
 {
 	for (unsigned i = 0; i < 3; i++) {

@@ -301,6 +301,56 @@ Test(engine, allocates_nothing_on_any_path)
 
 /* ---- the rest ---- */
 
+/*
+ * RFC 5508 REQ-6, RFC 4787 REQ-12, RFC 5382 REQ-10: an ICMP error, whichever way and of whichever
+ * type, leaves the flow's entry as it was: times, TCP flags, what was reported.
+ */
+Test(engine, icmp_errors_mark_nothing_as_seen)
+{
+	static const char *const texts[] = {
+	    "icmp 9.9.9.9 > 192.0.2.1 type=3 code=3 { tcp 192.0.2.1:5000 > 8.8.8.8:53 flags=S }",
+	    "icmp 9.9.9.9 > 192.0.2.1 type=11 { tcp 192.0.2.1:5000 > 8.8.8.8:53 flags=R }",
+	    "icmp 9.9.9.9 > 192.0.2.1 type=12 { udp 192.0.2.1:5000 > 8.8.8.8:53 }",
+	    "icmp 10.0.0.2 > 8.8.8.8 type=3 code=3 { tcp 8.8.8.8:53 > 10.0.0.2:4000 flags=FA }",
+	    "icmp 10.0.0.2 > 8.8.8.8 type=3 code=3 { udp 8.8.8.8:53 > 10.0.0.2:4000 }",
+	};
+	struct test_packet *p = malloc(sizeof *p);
+	struct bench b;
+
+	bench_new(&b, 64);
+	add_flow(&b, "10.0.0.2:4000 > 8.8.8.8:53", "192.0.2.1:5000 > 8.8.8.8:53");
+	for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		struct nat_tuple tuple = {.source = nat_swap32(0x0a000002),
+					  .destination = nat_swap32(0x08080808),
+					  .source_port = nat_swap16(4000),
+					  .destination_port = nat_swap16(53),
+					  .realm = NAT_REALM_INSIDE};
+		struct flow before[2], after;
+		for (unsigned k = 0; k < 2; k++) {
+			tuple.protocol = k ? NAT_UDP : NAT_TCP;
+			cr_assert(flowtable_find(b.flows, &tuple, &before[k]));
+		}
+		build(texts[i], p);
+		struct engine_packet packet = {.data = p->bytes,
+					       .length = p->length,
+					       .room = TEST_PACKET_ROOM,
+					       .ingress = i < 3 ? NAT_REALM_OUTSIDE
+								: NAT_REALM_INSIDE};
+		engine_process(engine_worker(b.engine, 1), &packet, 1, start);
+		cr_assert_eq(packet.fate, ENGINE_SLOW);
+		engine_slow(b.engine, &packet, start);
+		cr_assert_eq(packet.fate, ENGINE_OUT, "%s", texts[i]);
+		cr_expect_eq(packet.tcp_flags_new, 0);
+		for (unsigned k = 0; k < 2; k++) {
+			tuple.protocol = k ? NAT_UDP : NAT_TCP;
+			cr_assert(flowtable_find(b.flows, &tuple, &after));
+			cr_expect_eq(memcmp(&before[k], &after, sizeof after), 0, "%s", texts[i]);
+		}
+	}
+	bench_free(&b);
+	free(p);
+}
+
 Test(engine, refuses_a_worker_out_of_range)
 {
 	struct bench b;
