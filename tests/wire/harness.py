@@ -44,6 +44,11 @@ def case(*cites, on_nft=None, behaviour="adf", expected_failure=None):
     return note
 
 
+def everywhere(why):
+    """expected_failure of all forms."""
+    return dict.fromkeys(("one", "two", "packet"), why)
+
+
 class Test:
     """One run of one case."""
 
