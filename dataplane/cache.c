@@ -79,18 +79,6 @@ void cache_free(struct cache *cache)
 
 /* ---- from the engine */
 
-/*
- * A drained dataplane starts nothing new. A TCP segment that is no SYN belongs to a connection that
- * another dataplane began and that the routers have just moved here: it must not notice.
- */
-static bool starts_something(unsigned op, const struct nat_tuple *tuple, uint8_t tcp_flags)
-{
-	if (op == WIRE_PEEK)
-		return false;
-	return tuple->protocol != NAT_TCP ||
-	       (tcp_flags & (NAT_TCP_SYN | NAT_TCP_ACK)) == NAT_TCP_SYN;
-}
-
 static unsigned ask(struct cache *cache, unsigned op, const struct nat_tuple *tuple,
 		    uint8_t tcp_flags, const struct engine_packet *packet, struct monotime now)
 {
@@ -107,8 +95,6 @@ static unsigned ask(struct cache *cache, unsigned op, const struct nat_tuple *tu
 	case CACHE_ATTACHED:
 		break;
 	}
-	if (cache->lease.draining && starts_something(op, tuple, tcp_flags))
-		return NAT_REASON_DRAINING;
 	if (op == WIRE_RESOLVE_IN && negative_hit(&cache->negative, tuple, now)) {
 		cache->counters.negative_hits++;
 		return NAT_REASON_NO_MAPPING;

@@ -95,16 +95,20 @@ static void apply_answer(struct cache *cache, pending_id id, const struct inflig
 	if (grants && !lease_may_translate(&cache->lease, now))
 		answer = (struct wire_answer){.verdict = NAT_DROP, .reason = NAT_REASON_LEASE_OVER};
 	else if (grants)
-		installed = cache_install(cache, &question.tuple, &answer, now);
+		installed = cache_install(cache, &question.tuple, &answer,
+					  question.tcp_flags_sent, now);
 	if (question.op == WIRE_RESOLVE_IN && answer.verdict != NAT_TRANSLATE &&
 	    answer.reason == NAT_REASON_NO_MAPPING)
 		negative_add(&cache->negative, &question.tuple, answer.ttl_ms, now);
-	pending_take(cache->pending, id, &chain);
+	if (given->verdict == NAT_DROP || given->verdict == NAT_REJECT)
+		cache->counters.asked_again += pending_take_refused(cache->pending, id, &chain);
+	else
+		pending_take(cache->pending, id, &chain);
 	cache_deliver(cache, &chain, &answer, now);
 	/* Only now: a packet that hits must not overtake those that were parked. */
 	if (installed == 0)
 		flowtable_open(cache->flows, &question.tuple);
-	if (installed == 0 && question.tuple.protocol == NAT_TCP) {
+	if ((installed == 0 || installed == ERR_EXISTS) && question.tuple.protocol == NAT_TCP) {
 		flowtable_reported(cache->flows, &question.tuple,
 				   question.tcp_flags_sent & CACHE_FLAGS);
 		cache_report_flags(cache, &question.tuple, question.tcp_flags, now);

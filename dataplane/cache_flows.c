@@ -82,7 +82,7 @@ static void replace(struct cache *cache, const struct flow *flow, struct monotim
 }
 
 int cache_install(struct cache *cache, const struct nat_tuple *tuple,
-		  const struct wire_answer *answer, struct monotime now)
+		  const struct wire_answer *answer, uint8_t tcp_flags, struct monotime now)
 {
 	struct flow flow = {
 	    .tuple = *tuple,
@@ -91,6 +91,7 @@ int cache_install(struct cache *cache, const struct nat_tuple *tuple,
 	    .peer_handle = answer->peer_handle,
 	    .direction = answer->direction,
 	    .state = NAT_SLOT_PARKED,
+	    .unseen = tcp_flags & NAT_TCP_RST, /* RFC 7857 section 7.1 */
 	};
 	struct flow evicted[2], known;
 	unsigned n_evicted = 0;
@@ -150,7 +151,9 @@ void cache_invalidate(struct cache *cache, const struct wire_notice *notice, str
 
 void cache_expire(struct cache *cache, const struct wire_notice *notice, struct monotime now)
 {
-	struct report what = {.handle = notice->handle, .op = WIRE_DROPPED};
+	struct report what = {.handle = notice->handle,
+			      .op = WIRE_DROPPED,
+			      .seen_ms = monotime_ms(now) - UINT32_MAX};
 	struct flow flow;
 
 	if (reports_room(cache->reports) < 2) {
@@ -198,13 +201,13 @@ void cache_settle(struct cache *cache)
 	cache->acknowledged = cache->applied;
 }
 
-void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint8_t tcp_flags,
-			struct monotime now)
+/* seen: when, on our clock; the table puts the reports of several dataplanes in order by it. */
+static void report_flags(struct cache *cache, const struct nat_tuple *tuple, uint8_t tcp_flags,
+			 int64_t seen)
 {
 	const uint8_t ends = NAT_TCP_FIN | NAT_TCP_RST;
 	struct flow flow;
 
-	(void)now;
 	if (!(tcp_flags & CACHE_FLAGS) || !flowtable_find(cache->flows, tuple, &flow))
 		return;
 	bool ours = nat_tuple_equal(&flow.tuple, tuple); /* else the pair's other direction */
@@ -219,6 +222,7 @@ void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint
 	struct report what = {
 	    .handle = ours ? flow.handle : flow.peer_handle,
 	    .op = WIRE_FLAGS,
+	    .seen_ms = seen,
 	    .tcp_flags = fresh,
 	    .direction = direction,
 	};
@@ -243,6 +247,12 @@ void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint
 	flowtable_reported(cache->flows, tuple, fresh);
 }
 
+void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint8_t tcp_flags,
+			struct monotime now)
+{
+	report_flags(cache, tuple, tcp_flags, monotime_ms(now));
+}
+
 struct sweep {
 	struct cache *cache;
 	struct monotime now;
@@ -256,9 +266,18 @@ static void sweep_visit(void *context, const struct flow *flow)
 
 	if (flow->tuple.protocol != NAT_TCP)
 		return;
-	cache_report_flags(sweep->cache, &flow->tuple, flow->tcp_flags[flow->direction],
-			   sweep->now);
-	cache_report_flags(sweep->cache, &reverse, flow->tcp_flags[back], sweep->now);
+	/* Not later than this: only an RST leaves no trace of when it was. */
+	int64_t seen = seen_ms(flow->last_seen, sweep->now);
+	if ((flow->tcp_flags[0] | flow->tcp_flags[1]) & NAT_TCP_RST)
+		seen = monotime_ms(sweep->now);
+	report_flags(sweep->cache, &flow->tuple, flow->tcp_flags[flow->direction], seen);
+	report_flags(sweep->cache, &reverse, flow->tcp_flags[back], seen);
+	/*
+	 * An RST that was reported is over: if packets go on the table takes it for void, and must
+	 * hear of the next one. So at most one a turn of the sweep is told.
+	 */
+	if ((flow->tcp_reported[0] | flow->tcp_reported[1]) & NAT_TCP_RST)
+		flowtable_reset_flags(sweep->cache->flows, &flow->tuple, (uint8_t)~NAT_TCP_RST);
 }
 
 void cache_sweep(struct cache *cache, struct monotime now)

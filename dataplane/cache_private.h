@@ -61,9 +61,12 @@ enum {
 
 /* ---- cache_flows.c: pairs and what has to be reported when they change */
 
-/* 0: installed, PARKED. ERR_EXISTS: the very same pair is there. Else an error: not cached. */
+/*
+ * tcp_flags: of the packet that asked. 0: installed, PARKED. ERR_EXISTS: the very same pair is there.
+ * Else an error: not cached.
+ */
 int cache_install(struct cache *cache, const struct nat_tuple *tuple,
-		  const struct wire_answer *answer, struct monotime now);
+		  const struct wire_answer *answer, uint8_t tcp_flags, struct monotime now);
 void cache_invalidate(struct cache *cache, const struct wire_notice *notice, struct monotime now);
 void cache_expire(struct cache *cache, const struct wire_notice *notice, struct monotime now);
 void cache_flush(struct cache *cache);

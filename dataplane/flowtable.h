@@ -24,6 +24,7 @@ struct flow {
 	uint64_t handle, peer_handle;
 	uint8_t direction; /* of tuple: enum nat_direction */
 	uint8_t state;     /* enum nat_slot_state */
+	bool unseen;       /* insert: the packet that asked is no sign of life */
 	uint32_t slot;     /* of tuple, for now: an insert may move other pairs */
 	uint32_t last_seen; /* ms, the later of the two directions */
 	uint32_t outbound_last_seen; /* ms, of the NAT_OUTBOUND direction alone */

@@ -187,7 +187,7 @@ int flowtable_insert(struct flowtable *table, struct flow *flow, uint32_t now_ms
 	slot.tcp_reported = flow->tcp_reported[flow->direction];
 	slot.asked = 1;
 	slot.handle = flow->handle;
-	slot.last_seen = now_ms;
+	slot.last_seen = flow->unseen ? now_ms - NAT_SLOT_UNSEEN_MS : now_ms;
 	slot.tcp_flags = flow->tcp_flags[flow->direction];
 	flowtable_slot_fill(&table->slots[at], &slot);
 	flowtable_slot_tag(table, at, nat_slot_tag8(hash));

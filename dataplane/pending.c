@@ -297,6 +297,7 @@ pending_id pending_next(struct pending *pending, struct wire_request *out, struc
 	list_remove(pending, LIST_ASK, slot);
 	question->q.asked = true;
 	question->q.asked_at = now;
+	question->q.packets_asked = question->q.packets;
 	question->q.tcp_flags_sent = pending->parked[question->first].tcp_flags;
 	*out = (struct wire_request){
 	    .tuple = question->q.tuple,
@@ -345,7 +346,7 @@ static void packets_take(struct question *question, struct pending_chain *chain)
 {
 	chain->first = question->first;
 	question->first = question->last = NONE;
-	question->q.packets = 0;
+	question->q.packets = question->q.packets_asked = 0;
 }
 
 void pending_take(struct pending *pending, pending_id id, struct pending_chain *chain)
@@ -357,6 +358,43 @@ void pending_take(struct pending *pending, pending_id id, struct pending_chain *
 		return;
 	packets_take(question, chain);
 	question_free(pending, question);
+}
+
+static bool opens(uint8_t tcp_flags)
+{
+	return (tcp_flags & (NAT_TCP_SYN | NAT_TCP_ACK)) == NAT_TCP_SYN;
+}
+
+bool pending_take_refused(struct pending *pending, pending_id id, struct pending_chain *chain)
+{
+	struct question *question = lookup(pending, id);
+	uint32_t last = NONE, taken = 0;
+
+	chain->first = NONE;
+	if (!question)
+		return false;
+	uint32_t next = question->first;
+	while (taken < question->q.packets_asked &&
+	       (opens(question->q.tcp_flags_sent) || !opens(pending->parked[next].tcp_flags))) {
+		last = next;
+		next = pending->parked[next].next;
+		taken++;
+	}
+	if (taken == question->q.packets) {
+		pending_take(pending, id, chain);
+		return false;
+	}
+	if (last != NONE) {
+		chain->first = question->first;
+		pending->parked[last].next = NONE;
+		question->first = next;
+	}
+	question->q.packets -= taken;
+	question->q.tcp_flags = 0;
+	for (; next != NONE; next = pending->parked[next].next)
+		question->q.tcp_flags |= pending->parked[next].tcp_flags;
+	ask_again(pending, question);
+	return true;
 }
 
 struct engine_packet *pending_packet(struct pending *pending, const struct pending_chain *chain)

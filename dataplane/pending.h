@@ -35,6 +35,7 @@ struct pending_question {
 	uint8_t tcp_flags_sent; /* of the first packet: what the question said */
 	bool asked;
 	uint32_t packets;
+	uint32_t packets_asked; /* of them, how many there were when it was asked */
 	struct monotime asked_at;
 };
 
@@ -61,6 +62,13 @@ void pending_ask_again(struct pending *pending, pending_id id);
 void pending_ask_all_again(struct pending *pending);
 /* Ends a question; its packets go to the chain. */
 void pending_take(struct pending *pending, pending_id id, struct pending_chain *chain);
+
+/*
+ * The same after a refusal, for the packets that it is about: those that were there when it was asked,
+ * up to a SYN that it did not speak of. A refusal of the past must not meet what came since (hole
+ * punching, simultaneous open). True: others are left, and the question is asked again for them.
+ */
+bool pending_take_refused(struct pending *pending, pending_id id, struct pending_chain *chain);
 
 /* The chain's first packet, NULL at its end; pending_done frees it and goes on to the next. */
 struct engine_packet *pending_packet(struct pending *pending, const struct pending_chain *chain);

@@ -90,11 +90,10 @@ uint32_t reports_fill(struct reports *reports, struct wire_request *entries, uin
 		    .op = report->op,
 		    .tcp_flags = report->tcp_flags,
 		    .direction = report->direction,
+		    .age_ms = age < 0		  ? 0
+			      : age >= UINT32_MAX ? UINT32_MAX
+						  : (uint32_t)age,
 		};
-		if (report->op == WIRE_RELEASE || report->op == WIRE_ACTIVE)
-			entries[n].age_ms = age < 0		? 0
-					    : age >= UINT32_MAX ? UINT32_MAX
-								: (uint32_t)age;
 		n++;
 	}
 	return n;

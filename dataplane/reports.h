@@ -18,7 +18,7 @@ struct reports;
 
 struct report {
 	uint64_t handle;
-	int64_t seen_ms; /* RELEASE, ACTIVE: the last packet, on our clock; the age is made late */
+	int64_t seen_ms; /* the packet meant, on our clock; the age is made when it is sent */
 	uint8_t op;	 /* enum wire_op */
 	uint8_t tcp_flags, direction;
 };

@@ -75,7 +75,7 @@ struct config_pcp_listen {
 };
 
 struct config_timers { /* milliseconds */
-	uint32_t udp, udp_dns, icmp, tcp_established, tcp_transitory;
+	uint32_t udp, udp_dns, icmp, tcp_established, tcp_opening, tcp_closing;
 };
 
 struct config_limits { /* of one subscriber */
@@ -145,6 +145,11 @@ int config_parse(const char *name, const char *text, unsigned length, struct con
  */
 int config_set(struct config *config, const char *key, const char *value, char *error,
 	       unsigned error_size);
+/*
+ * What is allowed, but against an RFC: timers that are shorter than one says. Sentence number
+ * "which" (from 0) goes to text; false when there is none.
+ */
+bool config_advice(const struct config *config, unsigned which, char *text, unsigned size);
 /* Whether a running service can go from old to new; the sentence says what would need a restart. */
 int config_check_reload(const struct config *old, const struct config *new, char *error,
 			unsigned error_size);

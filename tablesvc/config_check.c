@@ -525,3 +525,30 @@ int config_check_reload(const struct config *old, const struct config *new, char
 	}
 	return check_reload_pools(old, new, error, error_size);
 }
+
+bool config_advice(const struct config *config, unsigned which, char *text, unsigned size)
+{
+	const struct {
+		const char *key, *source;
+		uint32_t is, least;
+	} timers[] = {
+	    {"udp", "RFC 4787 REQ-5", config->timers.udp, 120000},
+	    {"icmp", "RFC 5508 REQ-2", config->timers.icmp, 60000},
+	    {"tcp_established", "RFC 5382 REQ-5", config->timers.tcp_established, 7440000},
+	    {"tcp_opening", "RFC 5382 REQ-5", config->timers.tcp_opening, 240000},
+	    {"tcp_closing", "RFC 5382 REQ-5", config->timers.tcp_closing, 240000},
+	};
+
+	for (unsigned i = 0; i < sizeof timers / sizeof timers[0]; i++) {
+		char is[32], least[32];
+		if (timers[i].is >= timers[i].least || which-- > 0)
+			continue;
+		snprintf(text, size,
+			 "timers.%s is %s, less than the %s of %s: for laboratories only",
+			 timers[i].key, config_duration_text(timers[i].is, is, sizeof is),
+			 config_duration_text(timers[i].least, least, sizeof least),
+			 timers[i].source);
+		return true;
+	}
+	return false;
+}

@@ -117,6 +117,12 @@ static void allowed_keys(const struct config_key *keys, char *out, unsigned size
 					   keys->name);
 }
 
+/* What a key of former versions is now. */
+static const char *instead_of(const char *key)
+{
+	return strcmp(key, "tcp_transitory") == 0 ? "tcp_opening and tcp_closing" : NULL;
+}
+
 /* Unknown keys and duplicates, before any value is looked at. */
 static int check_keys(struct reader *reader, const yaml_node_t *map, const struct config_key *keys)
 {
@@ -134,6 +140,9 @@ static int check_keys(struct reader *reader, const yaml_node_t *map, const struc
 					 allowed);
 		while (keys[i].name && strcmp(keys[i].name, text) != 0)
 			i++;
+		if (!keys[i].name && instead_of(text))
+			return fail_node(reader, name, "key \"%s\" is now %s", text,
+					 instead_of(text));
 		if (!keys[i].name)
 			return fail_node(reader, name, "unknown key \"%.60s\"; allowed: %s", text,
 					 allowed);

@@ -7,8 +7,6 @@
  */
 #include "tablesvc/table_internal.h"
 
-enum { RESET_ECHO_MS = 2000 }; /* retransmissions of the RST itself */
-
 static uint32_t due_of(const struct table *t, const struct session *s)
 {
 	return s->last + ticks_of_ms(session_timeout(t, s));
@@ -21,7 +19,7 @@ static void ask(struct table *t, uint32_t index, uint64_t bits)
 	    .tuple = session_tuple(t, index),
 	    .handle = session_handle(t, index),
 	    .idle_ms = session_timeout(t, s),
-	    .inbound_refreshes = t->config.inbound_refresh,
+	    .inbound_refreshes = session_inbound_refreshes(t, s),
 	};
 	t->counters.expire_asked++;
 	s->flags |= SESSION_ASKED;
@@ -64,26 +62,12 @@ void expiry_fire(void *table, uint32_t index)
 		expire(t, index);
 }
 
-static void seen(struct table *t, uint32_t index, uint32_t age_ms)
-{
-	struct session *s = session_at(t, index);
-	uint32_t age = age_ms / TIMERWHEEL_TICK_MS; /* rounded to the later instant */
-	uint32_t last = t->tick > age ? t->tick - age : 0;
-	if ((int32_t)(last - s->last) > 0)
-		s->last = last;
-}
-
 void expiry_active(struct table *t, uint32_t index, uint32_t age_ms)
 {
 	struct session *s = session_at(t, index);
 	if (s->state != SESSION_LIVE)
 		return;
-	uint32_t before = s->last;
-	seen(t, index, age_ms);
-	/* RFC 7857 section 2.2: packets well after the RST mean that it ended nothing. */
-	if (s->tcp == TCP_RESET && (s->flags & SESSION_SYN_OUT) && (s->flags & SESSION_SYN_IN) &&
-	    (int32_t)(s->last - before) > (int32_t)ticks_of_ms(RESET_ECHO_MS))
-		s->tcp = TCP_ESTABLISHED;
+	session_seen(t, index, age_ms);
 	if (s->flags & SESSION_ASKED) {
 		s->flags &= (uint8_t)~SESSION_ASKED;
 		uint32_t due = due_of(t, s);
@@ -93,10 +77,11 @@ void expiry_active(struct table *t, uint32_t index, uint32_t age_ms)
 	}
 }
 
-void expiry_dropped(struct table *t, uint32_t index, uint64_t bit)
+void expiry_dropped(struct table *t, uint32_t index, uint64_t bit, uint32_t age_ms)
 {
 	struct session *s = session_at(t, index);
 	if (s->state == SESSION_LIVE) {
+		session_seen(t, index, age_ms); /* the timers may be longer by now than it was asked */
 		s->holders &= ~bit;
 		directory_lost(t, index, unreachable(t));
 		if ((s->flags & SESSION_ASKED) && (s->holders & t->dirty) == 0 &&
@@ -111,7 +96,7 @@ void expiry_released(struct table *t, uint32_t index, uint64_t bit, uint32_t age
 {
 	t->counters.released++;
 	if (session_at(t, index)->state == SESSION_LIVE) {
-		seen(t, index, age_ms);
+		session_seen(t, index, age_ms);
 		session_at(t, index)->holders &= ~bit;
 		return; /* the timer finds it without holders */
 	}

@@ -71,23 +71,10 @@ static bool is_local(const char *address)
 /* Allowed, but somebody should know. */
 static void advise(const struct config *config)
 {
-	const struct {
-		const char *key, *source;
-		uint32_t is, least;
-	} timers[] = {
-	    {"udp", "RFC 4787 REQ-5", config->timers.udp, 120000},
-	    {"icmp", "RFC 5508 REQ-2", config->timers.icmp, 60000},
-	    {"tcp_established", "RFC 5382 REQ-5", config->timers.tcp_established, 7440000},
-	    {"tcp_transitory", "RFC 5382 REQ-5", config->timers.tcp_transitory, 240000},
-	};
+	char advice[ERROR_BYTES];
 
-	for (unsigned i = 0; i < sizeof timers / sizeof timers[0]; i++) {
-		if (timers[i].is < timers[i].least)
-			log_warning("timer is shorter than its RFC allows key=timers.%s "
-				    "seconds=%u least=%u source=\"%s\"",
-				    timers[i].key, timers[i].is / 1000, timers[i].least / 1000,
-				    timers[i].source);
-	}
+	for (unsigned i = 0; config_advice(config, i, advice, sizeof advice); i++)
+		log_warning("%s", advice);
 	for (unsigned i = 0; i < config->n_listen; i++) {
 		if (!config->tls.certificate[0] && !is_local(config->listen[i]))
 			log_warning("no TLS: whoever reaches this address is dataplane and "
@@ -377,6 +364,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (service.options.check) {
+		for (unsigned i = 0; config_advice(service.config, i, error, sizeof error); i++)
+			fprintf(stderr, "warning: %s\n", error);
 		config_print(service.config, stdout);
 		config_free(service.config);
 		return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;

@@ -47,7 +47,7 @@ static void resolve_redirect(struct table *t, struct dataplane *d, const struct 
 			     uint16_t redirect, struct wire_answer *answer)
 {
 	const struct config_redirect *rule = &t->config.redirects[redirect - 1];
-	uint32_t session = resolve_open_outbound(t, r, rule->pool, redirect, 0, rule->to, answer);
+	uint32_t session = resolve_open_outbound(t, d, r, rule->pool, redirect, 0, rule->to, answer);
 	if (!session)
 		return;
 	resolve_grant(t, d, session, r, NAT_OUTBOUND);
@@ -100,7 +100,7 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 		return;
 	}
 	unsigned pool = t->config.realms[t->realm_index[tuple->realm]].pool;
-	uint32_t session = resolve_open_outbound(t, r, pool, 0, 0, remote, answer);
+	uint32_t session = resolve_open_outbound(t, d, r, pool, 0, 0, remote, answer);
 	if (!session)
 		return;
 	resolve_grant(t, d, session, r, NAT_OUTBOUND);
@@ -129,7 +129,7 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 		no_mapping(t, d, tuple, answer);
 		return;
 	}
-	uint32_t session = resolve_open_inbound(t, r, mapping, remote, 0, answer);
+	uint32_t session = resolve_open_inbound(t, d, r, mapping, remote, 0, answer);
 	if (!session)
 		return;
 	if (resolve_egress(t, session_at(t, session)) != NAT_REALM_OUTSIDE) {

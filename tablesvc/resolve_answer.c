@@ -4,16 +4,20 @@
  */
 #include "tablesvc/resolve_private.h"
 
-/* The asker becomes a holder; its packet is activity. */
+/*
+ * The asker becomes a holder; its packet is activity (RFC 4787 REQ-6), unless it is an RST (RFC 7857
+ * section 7.1).
+ */
 void resolve_grant(struct table *t, struct dataplane *d, uint32_t session,
 		   const struct wire_request *r, unsigned direction)
 {
 	struct session *s = session_at(t, session);
 	s->holders |= UINT64_C(1) << d->bit;
-	if (direction == NAT_OUTBOUND || t->config.inbound_refresh)
+	if (r->tcp_flags) /* first: a SYN after an RST is no sign of life */
+		session_flags(t, session, direction, r->tcp_flags, 0);
+	if ((direction == NAT_OUTBOUND || session_inbound_refreshes(t, s)) &&
+	    !(r->tcp_flags & NAT_TCP_RST))
 		session_touch(t, session);
-	if (r->tcp_flags)
-		session_flags(t, session, direction, r->tcp_flags);
 }
 
 void resolve_translate(struct table *t, struct wire_answer *answer, uint32_t session, uint32_t peer,

@@ -23,14 +23,15 @@ void resolve_hairpin(struct table *t, struct dataplane *d, const struct wire_req
 		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_POLICY);
 		return;
 	}
-	uint32_t session1 = resolve_open_outbound(t, r, t->config.realms[realm].pool, 0,
+	uint32_t session1 = resolve_open_outbound(t, d, r, t->config.realms[realm].pool, 0,
 						  SESSION_HAIRPIN, external2, answer);
 	if (!session1)
 		return;
+	session_flags(t, session1, NAT_OUTBOUND, r->tcp_flags, 0); /* also where session2 is refused */
 	struct mapping *m1 = mapping_at(t, session_at(t, session1)->mapping);
 	struct nat_endpoint external1 = mapping_external(t, m1);
 	uint32_t session2 =
-	    resolve_open_inbound(t, r, mapping2, external1, SESSION_HAIRPIN, answer);
+	    resolve_open_inbound(t, d, r, mapping2, external1, SESSION_HAIRPIN, answer);
 	if (!session2)
 		return;
 	resolve_grant(t, d, session1, r, NAT_OUTBOUND);

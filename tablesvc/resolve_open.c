@@ -19,18 +19,34 @@ static void refuse_creation(struct table *t, struct wire_answer *answer, uint32_
 	resolve_refuse(t, answer, NAT_REJECT, reason);
 }
 
-static bool opens(const struct wire_request *r)
+/*
+ * Whether the packet may make what is not there. Of TCP only a plain SYN: all else belongs to a
+ * connection that we don't know, and passing it would show a private source outside (RFC 3022
+ * section 4.1). A drained dataplane carries on whatever exists, and starts nothing.
+ */
+static bool may_make(struct table *t, const struct dataplane *d, const struct wire_request *r,
+		     struct wire_answer *answer)
 {
-	return r->tuple.protocol != NAT_TCP || (r->tcp_flags & NAT_TCP_SYN);
+	const uint8_t decide = NAT_TCP_SYN | NAT_TCP_ACK | NAT_TCP_FIN | NAT_TCP_RST;
+
+	if (r->tuple.protocol == NAT_TCP && (r->tcp_flags & decide) != NAT_TCP_SYN) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_TCP_OUT_OF_STATE);
+		return false;
+	}
+	if (d->draining) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_DRAINING);
+		return false;
+	}
+	return true;
 }
 
 /* Finds or makes the mapping and session of an outbound tuple. 0 when it was refused. */
-uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, unsigned pool,
-			       uint16_t redirect, uint8_t flags, struct nat_endpoint remote,
+uint32_t resolve_open_outbound(struct table *t, const struct dataplane *d,
+			       const struct wire_request *r, unsigned pool, uint16_t redirect,
+			       uint8_t flags, struct nat_endpoint remote,
 			       struct wire_answer *answer)
 {
 	const struct nat_tuple *tuple = &r->tuple;
-	bool may_create = opens(r);
 	/* Clients of a redirect from the outside are not subscribers of ours. */
 	uint16_t shared = redirect && tuple->realm == NAT_REALM_OUTSIDE ? redirect : 0;
 	uint32_t session = 0;
@@ -46,10 +62,8 @@ uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, un
 		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
 		return 0;
 	}
-	if (!may_create) {
-		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_TCP_OUT_OF_STATE);
+	if (!may_make(t, d, r, answer))
 		return 0;
-	}
 	if (!mapping) {
 		unsigned reason = mapping_create(t, tuple->realm, tuple->protocol, tuple->source,
 						 tuple->source_port, pool, shared, &mapping);
@@ -71,8 +85,12 @@ uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, un
 	return session;
 }
 
-/* Whether a packet from this remote endpoint may open a session on the mapping (RFC 4787 REQ-8). */
-static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remote)
+/*
+ * Whether a packet from this remote endpoint may open a session on the mapping (RFC 4787 REQ-8). A
+ * session that just anybody opened is kept by the inside's packets alone, whatever inbound_refresh
+ * says: else any host could hold a subscriber's port for ever (RFC 7857 section 7).
+ */
+static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remote, uint8_t *flags)
 {
 	const struct mapping *m = mapping_at(t, mapping);
 	if (m->flags & (MAPPING_STATIC | MAPPING_EXPLICIT))
@@ -82,26 +100,26 @@ static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remo
 	const struct config_pool *pool = &t->config.pools[portpool_pool(t->pools, m->place)];
 	enum config_filtering filtering =
 	    m->protocol == NAT_TCP ? pool->filtering_tcp : pool->filtering_udp;
-	if (filtering == CONFIG_EIF)
+	if (filtering == CONFIG_EIF) {
+		*flags |= SESSION_FOREIGN;
 		return true;
+	}
 	return filtering == CONFIG_ADF && filter_open(t, mapping, remote);
 }
 
 /* Finds the session of a packet to an external endpoint, or makes it where the filter allows. */
-uint32_t resolve_open_inbound(struct table *t, const struct wire_request *r, uint32_t mapping,
-			      struct nat_endpoint remote, uint8_t flags, struct wire_answer *answer)
+uint32_t resolve_open_inbound(struct table *t, const struct dataplane *d,
+			      const struct wire_request *r, uint32_t mapping, struct nat_endpoint remote, uint8_t flags, struct wire_answer *answer)
 {
 	uint32_t session = session_find(t, mapping, remote.address, remote.port);
 	if (session)
 		return session;
-	if (!filter_allows(t, mapping, remote.address)) {
+	if (!filter_allows(t, mapping, remote.address, &flags)) {
 		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_FILTERED); /* ttl 0: never cached */
 		return 0;
 	}
-	if (!opens(r)) {
-		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_TCP_OUT_OF_STATE);
+	if (!may_make(t, d, r, answer))
 		return 0;
-	}
 	unsigned reason =
 	    session_create(t, mapping, remote.address, remote.port, flags, 0, &session);
 	if (reason != NAT_REASON_NONE) {

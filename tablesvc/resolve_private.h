@@ -11,12 +11,13 @@
 
 void resolve_refuse(struct table *t, struct wire_answer *answer, unsigned verdict, unsigned reason);
 /* Finds or makes the mapping and session of an outbound tuple. */
-uint32_t resolve_open_outbound(struct table *t, const struct wire_request *r, unsigned pool,
-			       uint16_t redirect, uint8_t flags, struct nat_endpoint remote,
+uint32_t resolve_open_outbound(struct table *t, const struct dataplane *d,
+			       const struct wire_request *r, unsigned pool, uint16_t redirect,
+			       uint8_t flags, struct nat_endpoint remote,
 			       struct wire_answer *answer);
 /* Finds the session of a packet to an external endpoint, or makes it where the filter allows. */
-uint32_t resolve_open_inbound(struct table *t, const struct wire_request *r, uint32_t mapping,
-			      struct nat_endpoint remote, uint8_t flags,
+uint32_t resolve_open_inbound(struct table *t, const struct dataplane *d,
+			      const struct wire_request *r, uint32_t mapping, struct nat_endpoint remote, uint8_t flags,
 			      struct wire_answer *answer);
 
 /* resolve_answer.c */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions: a mapping and a remote endpoint; the TCP state that dataplanes report; who holds it.
+ * Sessions: a mapping and a remote endpoint; since when it is idle; who holds it.
  *
  *   FREE -> LIVE -> ENDING -> FREE      ENDING lasts until every holder is clean (U1); it is skipped
  *                                       when there is none
@@ -52,23 +52,21 @@ uint32_t session_timeout(const struct table *t, const struct session *s)
 		return timers->icmp;
 	if (m->protocol == NAT_UDP)
 		return dns(m, s) ? timers->udp_dns : timers->udp;
-	switch (s->tcp) {
-	case TCP_ESTABLISHED:
-	case TCP_FIN_OUT: /* half-closed: the other side may go on for as long as it likes */
-	case TCP_FIN_IN:
-		return timers->tcp_established;
-	}
-	return timers->tcp_transitory;
+	return tcp_timeout(timers, s->tcp);
 }
 
 const char *session_state_name(const struct session *s)
 {
 	static const char *const names[] = {
-	    [TCP_NONE] = "live",       [TCP_INIT] = "opening",  [TCP_ESTABLISHED] = "established",
-	    [TCP_FIN_OUT] = "fin-out", [TCP_FIN_IN] = "fin-in", [TCP_CLOSING] = "closing",
+	    [TCP_NONE] = "live",
+	    [TCP_OPENING] = "opening",
+	    [TCP_ESTABLISHED] = "established",
+	    [TCP_FIN_OUT_SEEN] = "fin-out",
+	    [TCP_FIN_IN_SEEN] = "fin-in",
+	    [TCP_CLOSING] = "closing",
 	    [TCP_RESET] = "reset",
 	};
-	return s->state == SESSION_ENDING ? "fenced" : names[s->tcp];
+	return s->state == SESSION_ENDING ? "fenced" : names[tcp_state(s->tcp)];
 }
 
 static void arm(struct table *t, uint32_t index)
@@ -102,7 +100,7 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 	    .remote = remote,
 	    .remote_port = port,
 	    .state = SESSION_LIVE,
-	    .tcp = m->protocol == NAT_TCP ? TCP_INIT : TCP_NONE,
+	    .since = t->tick,
 	    .flags = flags,
 	    .redirect = redirect,
 	    .next = m->sessions,
@@ -225,48 +223,62 @@ void session_clean(struct table *t, uint32_t index, uint64_t bits)
 	}
 }
 
-/* Activity now: the timer finds it when it fires. */
-void session_touch(struct table *t, uint32_t index)
-{
-	struct session *s = session_at(t, index);
-	s->last = t->tick;
-}
-
-static uint8_t tcp_next(struct session *s, unsigned direction, uint8_t flags)
-{
-	bool out = direction == NAT_OUTBOUND;
-
-	if (flags & NAT_TCP_RST)
-		return TCP_RESET; /* RFC 7857 section 2.2: four minutes, unless packets come */
-	if (flags & NAT_TCP_SYN) {
-		if (s->tcp == TCP_CLOSING || s->tcp == TCP_RESET) /* the tuple opens again */
-			s->flags &= (uint8_t) ~(SESSION_SYN_OUT | SESSION_SYN_IN);
-		s->flags |= out ? SESSION_SYN_OUT : SESSION_SYN_IN;
-		bool both = (s->flags & SESSION_SYN_OUT) && (s->flags & SESSION_SYN_IN);
-		if (s->tcp != TCP_FIN_OUT && s->tcp != TCP_FIN_IN)
-			s->tcp = both ? TCP_ESTABLISHED : TCP_INIT;
-	}
-	if (flags & NAT_TCP_FIN) {
-		if (s->tcp == (out ? TCP_FIN_IN : TCP_FIN_OUT))
-			return TCP_CLOSING;
-		if (s->tcp != TCP_CLOSING && s->tcp != TCP_RESET)
-			return out ? TCP_FIN_OUT : TCP_FIN_IN;
-	}
-	return s->tcp;
-}
-
-/* The state machine of RFC 7857 section 2. A shorter timeout counts from now on. */
-void session_flags(struct table *t, uint32_t index, unsigned direction, uint8_t tcp_flags)
+static void seen_at(struct table *t, uint32_t index, uint32_t last)
 {
 	struct session *s = session_at(t, index);
 	struct mapping *m = mapping_at(t, s->mapping);
+
+	if ((int32_t)(last - s->last) > 0)
+		s->last = last;
+	if (m->protocol == NAT_TCP && tcp_alive(s, last)) {
+		arm(t, index);
+		table_journal(t, JOURNAL_TCP_STATE, m, index);
+	}
+}
+
+/* The timer finds it when it fires. */
+void session_touch(struct table *t, uint32_t index)
+{
+	seen_at(t, index, t->tick);
+}
+
+static uint32_t tick_ago(const struct table *t, uint32_t age_ms)
+{
+	uint32_t age = age_ms / TIMERWHEEL_TICK_MS; /* rounded to the later instant */
+	return t->tick > age ? t->tick - age : 0;
+}
+
+void session_seen(struct table *t, uint32_t index, uint32_t age_ms)
+{
+	seen_at(t, index, tick_ago(t, age_ms));
+}
+
+bool session_inbound_refreshes(const struct table *t, const struct session *s)
+{
+	return t->config.inbound_refresh && !(s->flags & SESSION_FOREIGN);
+}
+
+/* Another state begins with its full timer, from now on, however late its report came. */
+void session_flags(struct table *t, uint32_t index, unsigned direction, uint8_t tcp_flags,
+		   uint32_t age_ms)
+{
+	struct session *s = session_at(t, index);
+	struct mapping *m = mapping_at(t, s->mapping);
+
 	if (m->protocol != NAT_TCP || s->state != SESSION_LIVE)
 		return;
-	uint8_t before = s->tcp;
-	s->tcp = tcp_next(s, direction, tcp_flags);
-	if (s->tcp == before)
+	if (TABLE_MUTATED(TABLE_MUTATE_DEAF) && direction == NAT_INBOUND)
 		return;
-	session_touch(t, index);
-	arm(t, index);
-	table_journal(t, JOURNAL_TCP_STATE, m, index);
+	if (TABLE_MUTATED(TABLE_MUTATE_RESET) && (tcp_flags & NAT_TCP_RST)) {
+		session_end(t, index, NAT_REASON_NONE);
+		return;
+	}
+	uint8_t before = s->tcp;
+	bool changed = tcp_seen(s, direction, tcp_flags, tick_ago(t, age_ms));
+	if (changed) {
+		s->last = t->tick;
+		arm(t, index);
+	}
+	if (s->tcp != before)
+		table_journal(t, JOURNAL_TCP_STATE, m, index);
 }

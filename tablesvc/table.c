@@ -197,10 +197,10 @@ static void report(struct table *t, struct dataplane *d, const struct wire_reque
 		return; /* long dead: harmless */
 	switch (r->op) {
 	case WIRE_FLAGS:
-		session_flags(t, session, r->direction, r->tcp_flags);
+		session_flags(t, session, r->direction, r->tcp_flags, r->age_ms);
 		uint32_t partner = session_partner(t, session);
 		if (partner)
-			session_flags(t, partner, !r->direction, r->tcp_flags);
+			session_flags(t, partner, !r->direction, r->tcp_flags, r->age_ms);
 		break;
 	case WIRE_RELEASE:
 		expiry_released(t, session, bit, r->age_ms);
@@ -209,7 +209,7 @@ static void report(struct table *t, struct dataplane *d, const struct wire_reque
 		expiry_active(t, session, r->age_ms);
 		break;
 	case WIRE_DROPPED:
-		expiry_dropped(t, session, bit);
+		expiry_dropped(t, session, bit, r->age_ms);
 		break;
 	}
 }

@@ -19,7 +19,7 @@
 #include "tablesvc/timerwheel.h"
 
 #ifdef CONAT_MUTABLE
-/* Test build only: which rule is switched off. 0 none, 1 the fence, 2 the order of messages. */
+/* Test build only: which rule is switched off, 0 none. */
 extern int table_mutation;
 #define TABLE_MUTATED(which) (table_mutation == (which))
 /* Messages of notices that an outbox holds; the simulator makes it small, so that flushes happen. */
@@ -28,7 +28,12 @@ extern uint32_t outbox_notices;
 #define TABLE_MUTATED(which) 0
 enum { outbox_notices = 4096 };
 #endif
-enum { TABLE_MUTATE_FENCE = 1, TABLE_MUTATE_ORDER = 2 };
+enum {
+	TABLE_MUTATE_FENCE = 1,
+	TABLE_MUTATE_ORDER = 2,
+	TABLE_MUTATE_DEAF = 3,	/* TCP flags from the outside are not heard */
+	TABLE_MUTATE_RESET = 4, /* an RST ends the session */
+};
 
 enum session_state {
 	SESSION_FREE = 0,
@@ -36,14 +41,32 @@ enum session_state {
 	SESSION_ENDING = 2, /* ended, but a holder may still translate: not clean (U1) */
 };
 
-/* RFC 7857 section 2, after RFC 6146 section 3.5.2; driven by flags that dataplanes report. */
-enum tcp_state { TCP_NONE, TCP_INIT, TCP_ESTABLISHED, TCP_FIN_OUT, TCP_FIN_IN, TCP_CLOSING, TCP_RESET };
+/* What dataplanes saw of a TCP connection; tcp.c reads its state off this set. */
+enum tcp_bit {
+	TCP_SYN_OUT = 1,
+	TCP_SYN_IN = 2,
+	TCP_FIN_OUT = 4,
+	TCP_FIN_IN = 8,
+	TCP_RST = 16,
+	TCP_AGAIN_OUT = 32, /* a SYN after the end */
+	TCP_AGAIN_IN = 64,
+};
+
+/* RFC 7857 section 2. */
+enum tcp_state {
+	TCP_NONE,
+	TCP_OPENING,
+	TCP_ESTABLISHED,
+	TCP_FIN_OUT_SEEN,
+	TCP_FIN_IN_SEEN,
+	TCP_CLOSING,
+	TCP_RESET,
+};
 
 enum session_flag {
 	SESSION_ASKED = 1,    /* EXPIRE is out */
+	SESSION_FOREIGN = 2,  /* opened by anybody outside: inbound packets do not refresh it */
 	SESSION_HAIRPIN = 4,  /* the remote endpoint is an external endpoint of ours */
-	SESSION_SYN_OUT = 8,
-	SESSION_SYN_IN = 16,
 	SESSION_PEER = 32,    /* asked for by PCP: explicit.c has its nonce */
 };
 
@@ -58,11 +81,12 @@ struct session {
 	nat_be32 remote;
 	nat_be16 remote_port;
 	uint8_t state; /* enum session_state */
-	uint8_t tcp;   /* enum tcp_state */
+	uint8_t tcp;   /* enum tcp_bit */
 	uint8_t flags; /* enum session_flag */
 	uint8_t zero;
 	uint16_t redirect; /* rule + 1 */
 	uint32_t filter;   /* while LIVE, of an INDEXED mapping */
+	uint32_t since;    /* TCP: tick when the last RST, the second FIN, or the opening was seen */
 };
 _Static_assert(sizeof(struct session) == 64, "a cache line");
 
@@ -314,13 +338,26 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 			uint8_t flags, uint16_t redirect, uint32_t *out);
 void session_end(struct table *t, uint32_t index, unsigned reason);
 void session_clean(struct table *t, uint32_t index, uint64_t bits); /* these no longer hold it */
-void session_touch(struct table *t, uint32_t index);
-void session_flags(struct table *t, uint32_t index, unsigned direction, uint8_t tcp_flags);
+void session_touch(struct table *t, uint32_t index); /* a packet was seen now */
+void session_seen(struct table *t, uint32_t index, uint32_t age_ms); /* or so long ago */
+/* TCP flags seen in this direction so long ago. */
+void session_flags(struct table *t, uint32_t index, unsigned direction, uint8_t tcp_flags,
+		   uint32_t age_ms);
+/* Whether packets from the outside keep it (RFC 4787 REQ-6a, RFC 7857 section 7). */
+bool session_inbound_refreshes(const struct table *t, const struct session *s);
 uint32_t session_timeout(const struct table *t, const struct session *s); /* ms */
 struct nat_tuple session_tuple(const struct table *t, uint32_t index);
 uint32_t session_partner(const struct table *t, uint32_t index); /* of a hairpinned one, or 0 */
 const char *session_state_name(const struct session *s);
 uint64_t session_hash(const struct table *t, const struct mapping *m, nat_be32 remote, nat_be16 port);
+
+/* tcp.c */
+enum tcp_state tcp_state(uint8_t bits);
+uint32_t tcp_timeout(const struct config_timers *timers, uint8_t bits); /* ms */
+/* A report: flags seen in a direction at tick "when". Whether the state changed. */
+bool tcp_seen(struct session *s, unsigned direction, uint8_t flags, uint32_t when);
+/* A packet that was no RST, at tick "last". Whether it proved that an RST ended nothing. */
+bool tcp_alive(struct session *s, uint32_t last);
 
 /* filter.c */
 bool filter_open(const struct table *t, uint32_t mapping, nat_be32 remote);
@@ -330,7 +367,7 @@ void filter_remove(struct table *t, uint32_t session);
 /* expiry.c */
 void expiry_fire(void *table, uint32_t session);
 void expiry_active(struct table *t, uint32_t session, uint32_t age_ms);
-void expiry_dropped(struct table *t, uint32_t session, uint64_t bit);
+void expiry_dropped(struct table *t, uint32_t session, uint64_t bit, uint32_t age_ms);
 void expiry_released(struct table *t, uint32_t session, uint64_t bit, uint32_t age_ms);
 
 /* resolve.c */

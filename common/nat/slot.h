@@ -171,14 +171,15 @@ NAT_INLINE bool nat_slot_read(const struct nat_slot *slot, const struct nat_tupl
 /*
  * Marks an entry seen that nat_slot_read copied, and ORs flags into it. Returns those flags that
  * this reader was the first to see: of two readers one gets each. An entry that was changed since
- * it was copied is left alone but for last_seen, which says "now" of a flow that was just made.
+ * it was copied is left alone but for last_seen, which says "now" of a flow that was just made. An
+ * RST is no sign of life (RFC 7857 section 7.1).
  */
 NAT_INLINE uint8_t nat_slot_seen(struct nat_slot *slot, const struct nat_slot *copy,
 				 uint32_t now_ms, uint8_t flags)
 {
 	uint32_t old = copy->tcp_flags;
 
-	if (copy->last_seen != now_ms)
+	if (copy->last_seen != now_ms && nat_likely(!(flags & NAT_TCP_RST)))
 		nat_relaxed_store(&slot->last_seen, now_ms);
 	if (nat_likely((old & flags) == flags))
 		return 0;

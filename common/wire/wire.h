@@ -55,10 +55,10 @@ enum wire_op {
 	WIRE_RESOLVE_IN = 2,  /* packet from the outside: find, or create where a filter allows */
 	WIRE_PEEK = 3,        /* translate an ICMP error: never creates, holds or refreshes */
 	WIRE_FRAGMENT_FIRST = 4, /* this tuple is that datagram's: remember, and give it a number */
-	WIRE_FLAGS = 5,       /* TCP flags newly seen: tuple, handle, tcp_flags, direction */
+	WIRE_FLAGS = 5,       /* TCP flags newly seen age_ms ago: handle, tcp_flags, direction */
 	WIRE_RELEASE = 6,     /* the cache evicted the session, last seen age_ms ago */
 	WIRE_ACTIVE = 7,      /* answer to EXPIRE: still used, age_ms ago; I keep it */
-	WIRE_DROPPED = 8,     /* answer to EXPIRE: idle, and no longer in my flow table */
+	WIRE_DROPPED = 8,     /* answer to EXPIRE: idle for age_ms, not in my flow table any more */
 	WIRE_FRAGMENT_LATER = 9, /* which tuple is this datagram's? */
 	WIRE_FRAGMENT_WHOLE = 10, /* an identification for a datagram that the asker cuts itself */
 };
@@ -84,7 +84,8 @@ struct wire_request {
 	struct nat_tuple tuple; /* questions: as the packet looks in its realm, FRAGMENT_LATER
 				   with ports 0. Reports: unused */
 	uint64_t handle;        /* reports: the session meant */
-	uint32_t age_ms;        /* RELEASE, ACTIVE: since the last packet of either direction */
+	uint32_t age_ms;        /* reports: since the packet meant (FLAGS: the one with the flags, the
+				   others: the last that refreshes); UINT32_MAX: none known */
 	uint8_t op;             /* enum wire_op */
 	uint8_t tcp_flags;      /* RESOLVE_*: of the packet; FLAGS: newly seen */
 	uint8_t direction;      /* FLAGS: enum nat_direction they were seen in */

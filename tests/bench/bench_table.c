@@ -137,7 +137,9 @@ static void reply_dropped(struct bench *b)
 		uint32_t n = b->n_dropped < BATCH ? b->n_dropped : BATCH;
 		for (uint32_t i = 0; i < n; i++)
 			b->requests[i] = (struct wire_request){
-			    .op = WIRE_DROPPED, .handle = b->dropped[--b->n_dropped]};
+			    .op = WIRE_DROPPED,
+			    .handle = b->dropped[--b->n_dropped],
+			    .age_ms = UINT32_MAX};
 		send_batch(b, n);
 	}
 	if (b->acknowledged) /* what came last is acknowledged by a batch of nothing */

@@ -51,7 +51,8 @@ static void make_config(struct sim *sim)
 	c->timers.udp_dns = between(sim, 50, 500);
 	c->timers.icmp = between(sim, 100, 600);
 	c->timers.tcp_established = between(sim, 500, 2500);
-	c->timers.tcp_transitory = between(sim, 200, 1000);
+	c->timers.tcp_opening = between(sim, 200, 1000);
+	c->timers.tcp_closing = between(sim, 200, 1000);
 	c->capacity.mappings = between(sim, 20, 200);
 	c->capacity.sessions = between(sim, 30, 300);
 	c->capacity.subscribers = between(sim, 3, 8);

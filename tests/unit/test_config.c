@@ -62,7 +62,8 @@ Test(config, defaults_are_those_of_the_design)
 	cr_expect_eq(config->timers.udp_dns, 30000);
 	cr_expect_eq(config->timers.icmp, 60000);
 	cr_expect_eq(config->timers.tcp_established, 7440000);
-	cr_expect_eq(config->timers.tcp_transitory, 240000);
+	cr_expect_eq(config->timers.tcp_opening, 240000);
+	cr_expect_eq(config->timers.tcp_closing, 240000);
 	cr_expect_eq(config->limits.blocks, 8);
 	cr_expect_eq(config->limits.sessions, 4096);
 	cr_expect(config->inbound_refresh && config->hairpinning);
@@ -190,6 +191,8 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {"pools: []\n" REALMS, {"t.yaml:1: pools: has 0 entries", "allowed: 1 to 64"}},
 	    {"pools:\n" REALMS, {"t.yaml:1: pools: has 0 entries"}},
 	    /* types */
+	    {BASE "timers: {tcp_transitory: 4m}\n",
+	     {"t.yaml:3: timers: key \"tcp_transitory\" is now tcp_opening and tcp_closing"}},
 	    {BASE "timers: 5\n", {"t.yaml:3: timers: is a single value", "allowed: the keys udp"}},
 	    {BASE "timers: {udp: [1s]}\n", {"t.yaml:3: timers.udp: is a list", "a single value"}},
 	    {BASE "bypass: {a: b}\n", {"t.yaml:3: bypass: is a group of keys", "allowed: a list"}},
@@ -489,6 +492,34 @@ Test(config, the_example_has_every_key_at_its_default)
 	free(example_text);
 	config_free(plain);
 	config_free(example);
+}
+
+/* RFC 4787 REQ-5, RFC 5382 REQ-5, RFC 5508 REQ-2: less is possible, but said. */
+Test(config, advises_against_timers_that_are_shorter_than_an_rfc_allows)
+{
+	struct config *config = parse_good(BASE);
+	char text[256];
+
+	cr_expect_not(config_advice(config, 0, text, sizeof text), "defaults are good: %s", text);
+	config_free(config);
+	config = parse_good(BASE "timers: {udp: 119s, udp_dns: 1s, icmp: 1m, tcp_opening: 30s,\n"
+				 "  tcp_closing: 239s, tcp_established: 2h}\n");
+	static const char *const said[] = {
+	    "timers.udp is 1m59s, less than the 2m of RFC 4787 REQ-5",
+	    "timers.tcp_established is 2h, less than the 2h4m of RFC 5382 REQ-5",
+	    "timers.tcp_opening is 30s, less than the 4m of RFC 5382 REQ-5",
+	    "timers.tcp_closing is 3m59s, less than the 4m of RFC 5382 REQ-5",
+	};
+	for (unsigned i = 0; i < 4; i++) {
+		cr_assert(config_advice(config, i, text, sizeof text));
+		cr_expect_eq(strncmp(text, said[i], strlen(said[i])), 0, "%s", text);
+	}
+	cr_expect_not(config_advice(config, 4, text, sizeof text), "%s", text);
+	config_free(config);
+	config = parse_good(BASE "timers: {icmp: 59s}\n");
+	cr_assert(config_advice(config, 0, text, sizeof text));
+	cr_expect(strstr(text, "timers.icmp is 59s, less than the 1m of RFC 5508 REQ-2"), "%s", text);
+	config_free(config);
 }
 
 Test(config, the_command_line_sets_single_keys)

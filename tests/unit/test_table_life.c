@@ -88,7 +88,7 @@ ParameterizedTest(struct timer_row *row, timers, ask_when_they_are_over_and_not_
 	cr_assert_eq(rig.kinds[0], WIRE_EXPIRE);
 	cr_expect_eq(rig.notices[0].handle, a.handle);
 	cr_expect_eq(rig.notices[0].idle_ms, row->ms);
-	rig_report(&rig, dp, WIRE_DROPPED, a.handle, 0, 0, 0);
+	rig_report(&rig, dp, WIRE_DROPPED, a.handle, UINT32_MAX, 0, 0);
 	cr_expect_eq(rig_counters(&rig).sessions, 0, "dropped by all: ended, and clean at once");
 	cr_expect_eq(rig_counters(&rig).mappings, 0);
 	stop();
