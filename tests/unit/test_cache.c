@@ -850,3 +850,139 @@ ParameterizedTest(struct bad_row *row, cache, refuses_messages)
 	cr_expect_eq(flowtable_pairs(w.flows), 1 + (row->result == 0), "%s", row->name);
 	end(&w);
 }
+
+/* ---- refusals and what came after them */
+
+/*
+ * RFC 4787 REQ-11, hole punching: a packet that came after its question was sent is not refused by
+ * the answer, which may be older than the session that lets it pass.
+ */
+Test(cache, a_refusal_is_not_for_packets_that_came_after_its_question)
+{
+	struct world w;
+	attach(&w, 16, 0);
+	struct wire_answer refused = {.verdict = NAT_DROP, .reason = NAT_REASON_FILTERED};
+	struct wire_answer granted = translate(1, 5);
+
+	granted.direction = NAT_INBOUND;
+	struct nat_tuple forward = outbound(1);
+	granted.rewrite = nat_reverse_rewrite(&forward);
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_IN, reverse_of(1), 1, 1, 0, 10), 0);
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_IN, reverse_of(1), 2, 1, 0, 10), 0);
+	cr_assert(next(&w, 10));
+	/* meanwhile another dataplane's outbound packet opened the filter, and this is the reply */
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_IN, reverse_of(1), 3, 1, 0, 11), 0);
+	cr_expect_not(next(&w, 11), "one question at a time");
+	cr_assert_eq(answer(&w, w.batch.sequence, &refused, 1, 20), 0);
+	cr_expect_str_eq(w.log, "1:3/filtered 2:3/filtered ");
+	cr_assert(next(&w, 20), "asked again for the third");
+	cr_expect_eq(w.batch.n, 1);
+	cr_expect_eq(counters(&w).asked_again, 1);
+	cr_assert_eq(answer(&w, w.batch.sequence, &granted, 1, 30), 0);
+	cr_expect_str_eq(w.log, "1:3/filtered 2:3/filtered 3:1/none ");
+	cr_expect_eq(counters(&w).pending_flows, 0);
+	end(&w);
+}
+
+/* What a host still sends of a connection that is gone must not take its new SYN along. */
+Test(cache, a_refused_segment_does_not_take_a_syn_along)
+{
+	struct world w;
+	attach(&w, 16, 0);
+	struct wire_answer refused = {.verdict = NAT_DROP, .reason = NAT_REASON_TCP_OUT_OF_STATE};
+	struct wire_answer granted = translate(1, 5);
+
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_OUT, outbound(1), 1, 1, NAT_TCP_ACK, 10), 0);
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_OUT, outbound(1), 2, 1, NAT_TCP_ACK, 10), 0);
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_OUT, outbound(1), 3, 1, NAT_TCP_SYN, 10), 0);
+	cr_assert(next(&w, 10));
+	cr_assert_eq(w.batch.entries[0].tcp_flags, NAT_TCP_ACK);
+	cr_assert_eq(answer(&w, w.batch.sequence, &refused, 1, 20), 0);
+	cr_expect_str_eq(w.log, "1:3/tcp_out_of_state 2:3/tcp_out_of_state ");
+	cr_assert(next(&w, 20));
+	cr_assert_eq(w.batch.entries[0].tcp_flags, NAT_TCP_SYN);
+	cr_assert_eq(answer(&w, w.batch.sequence, &granted, 1, 30), 0);
+	cr_expect_str_eq(w.log,
+			 "1:3/tcp_out_of_state 2:3/tcp_out_of_state 3:1/none ");
+	end(&w);
+}
+
+/* ---- RSTs */
+
+/* RFC 7857 section 7.1: whether one hits or asks, an RST is no sign of life. */
+Test(cache, an_rst_refreshes_nothing)
+{
+	struct world w;
+	attach(&w, 16, 0);
+	learn(&w, 1, 5, 0);
+	struct nat_tuple forward = outbound(1), reverse = reverse_of(1);
+	cr_assert(open_entry(&w, &forward, 10, NAT_TCP_ACK, NULL));
+	cr_assert(open_entry(&w, &forward, 90, NAT_TCP_RST, NULL));
+	cr_assert(open_entry(&w, &reverse, 90, NAT_TCP_RST | NAT_TCP_ACK, NULL));
+	notice(&w, WIRE_EXPIRE, outbound(1), 5, 95, true, 100);
+	cr_assert(next(&w, 100));
+	cr_expect_eq(w.batch.entries[0].op, WIRE_ACTIVE);
+	cr_expect_eq(w.batch.entries[0].age_ms, 90, "the ACK, not the RSTs");
+	cr_assert_eq(answer(&w, w.batch.sequence, NULL, 0, 100), 0);
+
+	struct wire_answer a = translate(2, 6);
+	cr_assert_eq(ask(&w, WIRE_RESOLVE_OUT, outbound(2), 1, 2, NAT_TCP_RST, 100), 0);
+	cr_assert(next(&w, 100));
+	cr_assert_eq(answer(&w, w.batch.sequence, &a, 1, 100), 0);
+	notice(&w, WIRE_EXPIRE, outbound(2), 6, 50, true, 101);
+	cr_assert(next(&w, 101));
+	cr_expect_eq(w.batch.entries[0].op, WIRE_DROPPED, "it was brought here by an RST alone");
+	end(&w);
+}
+
+/* The number of FLAGS reports of an RST that come of one that is seen at ms. */
+static unsigned reset_at(struct world *w, int64_t ms)
+{
+	struct nat_tuple reverse = reverse_of(1);
+	unsigned told = 0;
+	uint8_t fresh;
+
+	cr_assert(open_entry(w, &reverse, ms, NAT_TCP_RST, &fresh));
+	if (fresh)
+		cache_report_flags(w->cache, &reverse, fresh, at(ms));
+	while (next(w, ms)) {
+		for (unsigned i = 0; i < w->batch.n; i++)
+			told += w->batch.entries[i].op == WIRE_FLAGS &&
+				w->batch.entries[i].tcp_flags == NAT_TCP_RST;
+		if (w->batch.n)
+			cr_assert_eq(answer(w, w->batch.sequence, NULL, 0, ms), 0);
+	}
+	return told;
+}
+
+/* RFC 7857 section 2.2: the table takes an RST for void when packets go on; it hears of the next. */
+Test(cache, tells_of_an_rst_again_but_not_of_each)
+{
+	struct world w;
+	attach(&w, 16, 0);
+	learn(&w, 1, 5, 0);
+	cache_tick(w.cache, at(1));
+	cr_expect_eq(reset_at(&w, 10), 1);
+	cr_expect_eq(reset_at(&w, 20), 0, "a flood of them is one report");
+	cr_expect_eq(reset_at(&w, 30), 0);
+	cache_tick(w.cache, at(300));
+	cr_expect_eq(reset_at(&w, 310), 1);
+	cr_expect_eq(reset_at(&w, 320), 0);
+	end(&w);
+}
+
+/* A report says when its flag was seen, however long it had to wait. */
+Test(cache, flags_carry_the_age_of_the_packet)
+{
+	struct world w;
+	attach(&w, 16, 0);
+	learn(&w, 1, 5, 0);
+	struct nat_tuple forward = outbound(1);
+	cr_assert(open_entry(&w, &forward, 40, NAT_TCP_FIN, NULL)); /* the ring is full: nobody told */
+	cache_tick(w.cache, at(1000));
+	cr_assert(next(&w, 1500));
+	cr_assert_eq(w.batch.entries[0].op, WIRE_FLAGS);
+	cr_expect_eq(w.batch.entries[0].tcp_flags, NAT_TCP_FIN);
+	cr_expect_eq(w.batch.entries[0].age_ms, 1460);
+	end(&w);
+}

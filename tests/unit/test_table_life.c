@@ -348,6 +348,41 @@ Test(table_life, drains_by_name_and_number)
 	cr_expect_not(ack.draining);
 }
 
+/* What exists goes on wherever the routers move it, of every protocol; nothing new begins. */
+Test(table_life, a_drained_dataplane_carries_on_what_exists_and_starts_nothing)
+{
+	static const uint8_t protocols[] = {NAT_UDP, NAT_TCP, NAT_ICMP};
+	uint32_t drained = rig_attach(&rig, 2);
+	cr_assert_eq(table_drain(rig.table, "dp2", false, rig.now), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		struct nat_tuple t = tuple_of(protocols[i], 1, "10.0.0.1", 5000, "198.51.100.1",
+					      protocols[i] == NAT_ICMP ? 0 : 80);
+		struct wire_answer a = rig_out(&rig, dp, t);
+		struct wire_answer moved = rig_ask(&rig, drained, WIRE_RESOLVE_OUT, t,
+						   protocols[i] == NAT_TCP ? NAT_TCP_ACK : 0);
+		cr_expect_eq(moved.handle, a.handle, "protocol %u out", protocols[i]);
+		moved = rig_ask(&rig, drained, WIRE_RESOLVE_IN, rig_reverse(t, &a),
+				protocols[i] == NAT_TCP ? NAT_TCP_ACK : 0);
+		cr_expect_eq(moved.handle, a.handle, "protocol %u in", protocols[i]);
+		cr_expect_eq(rig_out(&rig, drained, t).handle, a.handle, "a SYN again, too");
+
+		t.source_port = htons(6000);
+		struct wire_answer fresh = rig_out(&rig, drained, t);
+		cr_expect_eq(fresh.reason, NAT_REASON_DRAINING, "protocol %u", protocols[i]);
+		cr_expect_eq(fresh.verdict, NAT_DROP);
+		cr_expect_eq(fresh.ttl_ms, 0);
+		cr_expect_eq(rig_out(&rig, dp, t).verdict, NAT_TRANSLATE, "another one does it");
+	}
+	struct wire_answer a = rig_out(&rig, dp, udp);
+	struct nat_tuple stranger = rig_reverse(udp, &a);
+	stranger.source_port = htons(81); /* the filter would let it in */
+	cr_expect_eq(rig_in(&rig, drained, stranger).reason, NAT_REASON_DRAINING);
+	cr_expect_eq(rig_in(&rig, dp, stranger).verdict, NAT_TRANSLATE);
+	cr_assert_eq(table_drain(rig.table, "dp2", true, rig.now), 0);
+	udp.source_port = htons(6001);
+	cr_expect_eq(rig_out(&rig, drained, udp).verdict, NAT_TRANSLATE, "undone");
+}
+
 static struct config_static forward(void)
 {
 	return (struct config_static){
