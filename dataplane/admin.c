@@ -45,6 +45,9 @@ static void engine_metrics(struct metrics *out, const struct engine_counters *en
 	metrics_counter(out, "conat_icmp_limited_total",
 			"ICMP errors not sent because of their rate limit.", engine->icmp_limited);
 	metrics_counter(out, "conat_fragments_total", "Fragments seen.", engine->fragments);
+	metrics_counter(out, "conat_fragments_numbered_alone_total",
+			"Datagrams that left with an identification of this dataplane's own choice.",
+			engine->numbered_alone);
 }
 
 static void port_metrics(struct metrics *out, const char *name, const struct port_counters *port)
@@ -84,6 +87,19 @@ static void cache_metrics(struct metrics *out, const struct cache_counters *cach
 		       "Questions to the table service, by what became of them.");
 	for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++)
 		metrics_sample(out, events[i].n, "event", events[i].what, NULL);
+	const struct {
+		const char *what;
+		uint64_t n;
+	} fragments[] = {
+	    {"asked", cache->fragments_asked},
+	    {"answered", cache->fragments_answered},
+	    {"unanswered", cache->fragments_unanswered},
+	    {"told", cache->fragments_told},
+	};
+	metrics_family(out, "conat_fragments_questions_total", METRICS_COUNTER,
+		       "Questions about fragmented datagrams, by what became of them.");
+	for (unsigned i = 0; i < sizeof fragments / sizeof fragments[0]; i++)
+		metrics_sample(out, fragments[i].n, "event", fragments[i].what, NULL);
 	const struct {
 		const char *why;
 		uint64_t n;

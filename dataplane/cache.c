@@ -25,6 +25,8 @@
 
 enum {
 	REPORTS_DEFAULT = 1 << 16,
+	INQUIRIES_DEFAULT = 4096,
+	INQUIRY_TIMEOUT_MS = 1000, /* until the service says otherwise */
 	/* Unacknowledged messages after which a bare acknowledgement goes out: the table keeps
 	   them. */
 	ACKNOWLEDGE_EVERY = 32,
@@ -56,6 +58,11 @@ int cache_new(const struct cache_conf *conf, const struct cache_env *env, struct
 	rc = reports_new(conf->reports ? conf->reports : REPORTS_DEFAULT, random, &cache->reports);
 	if (rc)
 		goto failed;
+	rc = inquiries_new(conf->inquiries ? conf->inquiries : INQUIRIES_DEFAULT,
+			   &cache->inquiries);
+	if (rc)
+		goto failed;
+	cache->inquiry_timeout_ms = INQUIRY_TIMEOUT_MS;
 	negative_init(&cache->negative, random);
 	cache->incarnation[0] = random->next(random->context);
 	cache->incarnation[1] = random->next(random->context);
@@ -71,6 +78,7 @@ void cache_free(struct cache *cache)
 {
 	if (!cache)
 		return;
+	inquiries_free(cache->inquiries);
 	reports_free(cache->reports);
 	pending_free(cache->pending);
 	free(cache->ids);
@@ -174,6 +182,10 @@ void cache_config(struct cache *cache, const struct wire_config *config, struct 
 	(void)now;
 	pending_limit(cache->pending, config->pending_packets, config->pending_per_flow,
 		      config->pending_timeout_ms);
+	/* Soon enough that the datagram can still go on without. */
+	uint32_t half = config->fragment_timeout_ms / 2, parked = config->pending_timeout_ms;
+	uint32_t least = parked && parked < half ? parked : half;
+	cache->inquiry_timeout_ms = least ? least : INQUIRY_TIMEOUT_MS;
 	cache->env.configured(cache->env.context, config);
 }
 
@@ -224,6 +236,7 @@ void cache_disconnected(struct cache *cache, struct monotime now)
 	lease_disconnected(&cache->lease);
 	cache->n_inflight = 0;
 	pending_ask_all_again(cache->pending);
+	inquiries_ask_all_again(cache->inquiries);
 	reports_rewind(cache->reports);
 }
 
@@ -252,10 +265,13 @@ bool cache_next_batch(struct cache *cache, struct wire_batch *out, struct monoti
 		       pending_has_next(cache->pending))
 			batch->ids[batch->questions++] =
 			    pending_next(cache->pending, &cache->entries[n++], now);
+		batch->fragments = 0;
+		if (lease_may_ask(&cache->lease, now))
+			cache_fill_fragments(cache, batch, &n);
 		batch->sequence = cache->next_batch;
 		batch->reports = reports_position(cache->reports);
 		batch->sent_at = now;
-		cache->counters.asked += batch->questions;
+		cache->counters.asked += batch->questions - batch->fragments;
 		cache->n_inflight += n > 0;
 	}
 	if (n == 0 && !bare_acknowledgement_due(cache))
@@ -282,12 +298,14 @@ void cache_tick(struct cache *cache, struct monotime now)
 		over.reason = NAT_REASON_NO_TABLE;
 	while (pending_expired(cache->pending, now, cache->lease.lease_ms, &chain))
 		cache_deliver(cache, &chain, &over, now);
+	cache_expire_fragments(cache, now);
 	cache_sweep(cache, now);
 }
 
 struct monotime cache_next_tick(const struct cache *cache, struct monotime now)
 {
-	struct monotime next = pending_deadline(cache->pending);
+	struct monotime next = monotime_min(pending_deadline(cache->pending),
+					    inquiries_deadline(cache->inquiries));
 
 	if (flowtable_pairs(cache->flows))
 		next = monotime_min(next, cache->next_sweep);
@@ -301,7 +319,7 @@ struct monotime cache_next_tick(const struct cache *cache, struct monotime now)
 
 uint32_t cache_waiting(const struct cache *cache)
 {
-	return pending_packets(cache->pending);
+	return pending_packets(cache->pending) + inquiries_open(cache->inquiries);
 }
 
 void cache_counters(const struct cache *cache, struct cache_counters *out)

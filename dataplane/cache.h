@@ -22,6 +22,14 @@ struct cache_env {
 	/* A parked packet whose answer is there, or whose wait is over (verdict DROP). */
 	void (*answered)(void *context, struct engine_packet *packet,
 			 const struct wire_answer *answer, struct monotime now);
+	/*
+	 * What cache_ask_fragment asked for is answered, or nobody did in time (verdict DROP).
+	 * These two may be NULL when no fragments are asked about.
+	 */
+	void (*fragment_answered)(void *context, uint64_t datagram,
+				  const struct wire_answer *answer, struct monotime now);
+	void (*fragment_notice)(void *context, const struct wire_notice *notice,
+				struct monotime now);
 	/* Returns when no reader uses a flow entry that was removed before the call. */
 	void (*wait_for_readers)(void *context);
 	/* The instant after which nothing may be translated changed. */
@@ -36,6 +44,7 @@ struct cache_conf {
 	uint32_t pending_packets; /* parked packets in all: memory */
 	uint32_t packet_room;	  /* bytes of a parked packet at most */
 	uint32_t reports;	  /* unconfirmed reports at once; 0 = 65536 */
+	uint32_t inquiries;	  /* questions about fragments at once; 0 = 4096 */
 };
 
 /* flows and env's context are borrowed. */
@@ -48,6 +57,9 @@ void cache_free(struct cache *cache);
 /* engine_owner.ask. 0 when the packet was parked, else an enum nat_reason. */
 unsigned cache_ask(struct cache *cache, unsigned op, const struct nat_tuple *tuple,
 		   uint8_t tcp_flags, const struct engine_packet *packet, struct monotime now);
+/* engine_owner.ask_fragment. 0 when it will be answered, else an enum nat_reason: nobody is there. */
+unsigned cache_ask_fragment(struct cache *cache, unsigned op, const struct nat_tuple *tuple,
+			    uint16_t identification, uint64_t datagram, struct monotime now);
 /* TCP flags that a reader saw first, on the entry of this tuple. */
 void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint8_t tcp_flags,
 			struct monotime now);
@@ -98,10 +110,11 @@ struct cache_counters {
 	uint64_t stale_answers, stale_messages, malformed_messages, negative_hits;
 	uint64_t flushed, welcomes, disconnects, heartbeats, not_renewed, flags_reported;
 	uint64_t reports_full, asked_again, cache_full;
+	uint64_t fragments_asked, fragments_answered, fragments_unanswered, fragments_told;
 	uint64_t drops[NAT_REASON_LIMIT];
 	uint32_t pending_flows, pending_packets;
 };
-/* Packets that are parked. */
+/* Packets that are parked, and questions about others that wait with the engine. */
 uint32_t cache_waiting(const struct cache *cache);
 void cache_counters(const struct cache *cache, struct cache_counters *out);
 

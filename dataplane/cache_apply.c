@@ -50,6 +50,7 @@ static bool message_ok(const struct cache *cache, const struct wire_message *mes
 		return true;
 	case WIRE_INVALIDATE:
 	case WIRE_EXPIRE:
+	case WIRE_FRAGMENTS:
 		return message->n == 0 || message->notices;
 	case WIRE_FLUSH:
 		return true;
@@ -125,8 +126,13 @@ static void apply_answers(struct cache *cache, const struct wire_message *messag
 		cache->counters.stale_answers += message->n;
 		return;
 	}
-	for (uint32_t i = 0; i < message->n; i++)
-		apply_answer(cache, batch->ids[i], batch, &message->answers[i], now);
+	uint32_t flows = batch->questions - batch->fragments;
+	for (uint32_t i = 0; i < message->n; i++) {
+		if (i < flows)
+			apply_answer(cache, batch->ids[i], batch, &message->answers[i], now);
+		else
+			cache_apply_fragment(cache, batch->ids[i], &message->answers[i], now);
+	}
 	reports_confirm(cache->reports, batch->reports);
 	cache->oldest = (cache->oldest + 1) % WIRE_INFLIGHT_MAX;
 	cache->n_inflight--;
@@ -159,6 +165,9 @@ int cache_message(struct cache *cache, const struct wire_message *message, struc
 	case WIRE_EXPIRE:
 		for (uint32_t i = 0; i < message->n; i++)
 			cache_expire(cache, &message->notices[i], now);
+		break;
+	case WIRE_FRAGMENTS:
+		cache_apply_notices(cache, message, now);
 		break;
 	case WIRE_FLUSH:
 		cache_flush(cache);

@@ -5,6 +5,7 @@
 
 #include "dataplane/cache.h"
 #include "dataplane/cache_mutation.h"
+#include "dataplane/inquiries.h"
 #include "dataplane/lease.h"
 #include "dataplane/negative.h"
 #include "dataplane/pending.h"
@@ -14,8 +15,9 @@ struct inflight { /* a batch that has no answer yet */
 	uint64_t sequence;
 	uint64_t reports; /* position behind the reports that it carries */
 	struct monotime sent_at;
-	uint32_t questions;
-	pending_id *ids; /* WIRE_BATCH_MAX */
+	uint32_t questions; /* of flows, and behind them those about fragments */
+	uint32_t fragments; /* of them */
+	uint64_t *ids;	    /* WIRE_BATCH_MAX: pending_id or inquiry_id */
 };
 
 struct cache {
@@ -23,6 +25,8 @@ struct cache {
 	struct cache_env env;
 	struct flowtable *flows;
 	struct pending *pending;
+	struct inquiries *inquiries;
+	uint32_t inquiry_timeout_ms;
 	struct reports *reports;
 	struct negative negative;
 	struct lease lease;
@@ -40,7 +44,7 @@ struct cache {
 	uint32_t batch_max, inflight_max;	     /* credits of this attachment */
 	struct inflight inflight[WIRE_INFLIGHT_MAX]; /* a ring: oldest at "oldest" */
 	uint32_t oldest, n_inflight;
-	pending_id *ids;
+	uint64_t *ids;
 	struct wire_request entries[WIRE_BATCH_MAX];
 
 	uint32_t sweep_at;
@@ -80,6 +84,17 @@ void cache_settle(struct cache *cache);
 /* Hands the packets over, in order, and frees them. */
 void cache_deliver(struct cache *cache, struct pending_chain *chain,
 		   const struct wire_answer *answer, struct monotime now);
+
+/* ---- cache_fragments.c */
+
+/* Fills entries[*n..] and ids with questions about fragments, as far as there is room. */
+void cache_fill_fragments(struct cache *cache, struct inflight *batch, uint32_t *n);
+void cache_apply_fragment(struct cache *cache, inquiry_id id, const struct wire_answer *answer,
+			  struct monotime now);
+void cache_apply_notices(struct cache *cache, const struct wire_message *message,
+			 struct monotime now);
+/* Nobody answered in time. */
+void cache_expire_fragments(struct cache *cache, struct monotime now);
 
 /* ---- cache_mutation.c, in conat_cache_mutable only */
 

@@ -6,7 +6,7 @@
  *
  *   engine_process (any worker)   parse -> flow table -> rewrite         ENGINE_OUT, _DROP, _SLOW
  *   engine_slow    (owner thread) fragments, ICMP errors, misses -> ask  ENGINE_OUT, _DROP, _KEPT
- *   engine_translate (owner)      a parked packet with its answer        ENGINE_OUT, _DROP
+ *   engine_translate (owner)      a parked packet with its answer        ENGINE_OUT, _DROP, _KEPT
  *
  * Packets are IPv4 from the first header byte on, in buffers of the port's. Neither function
  * allocates. engine_process may run on many threads at once; each has its own engine_worker.
@@ -32,6 +32,8 @@ struct engine_packet {
 	uint8_t ingress;   /* realm it arrived from */
 	bool partial_checksum; /* TCP/UDP checksum holds only the pseudo header's sum (offload) */
 	uint16_t gso_size;     /* > 0: a super-packet of segments of this payload size */
+	bool identified;       /* the engine's: its identification may be used for fragments */
+	uint64_t datagram;     /* the engine's: others of its datagram wait for its flow */
 	/* out */
 	uint8_t fate;   /* enum engine_fate */
 	uint8_t reason; /* enum nat_reason, with ENGINE_DROP */
@@ -60,6 +62,14 @@ struct engine_owner {
 	unsigned (*ask)(void *context, unsigned op, const struct nat_tuple *tuple,
 			uint8_t tcp_flags, const struct engine_packet *packet,
 			struct monotime now);
+	/*
+	 * About a datagram's fragments (enum wire_op FRAGMENT_*): to be asked, with what is waiting
+	 * left here. The answer, or that none came in time, goes to engine_fragment_answer with the
+	 * same datagram; 0: nobody waits for it. 0, or a nat_reason why it is not asked. NULL: there
+	 * is nobody to ask.
+	 */
+	unsigned (*ask_fragment)(void *context, unsigned op, const struct nat_tuple *tuple,
+				 uint16_t identification, uint64_t datagram, struct monotime now);
 	/* Sends a packet that the engine made or completed (ICMP error, released fragment). */
 	void (*emit)(void *context, const struct engine_packet *packet);
 };
@@ -78,6 +88,8 @@ struct engine_counters {
 	uint64_t packets, bytes, hits, slow;
 	uint64_t drops[NAT_REASON_LIMIT];
 	uint64_t icmp_sent, icmp_limited, fragments;
+	uint64_t fragments_asked; /* questions to the table about datagrams */
+	uint64_t numbered_alone;  /* identifications that no table gave */
 };
 
 struct engine;
@@ -114,10 +126,21 @@ void engine_slow(struct engine *engine, struct engine_packet *packet, struct mon
 
 /*
  * A parked packet and the table's answer for the tuple that was asked. Fate OUT or DROP (REJECT and
- * exhaustion also emit the ICMP error, rate-limited).
+ * exhaustion also emit the ICMP error, rate-limited); KEPT when it left in fragments, before others
+ * of its datagram, or waits for its identification.
  */
 void engine_translate(struct engine *engine, struct engine_packet *packet,
 		      const struct wire_answer *answer, struct monotime now);
+
+/*
+ * The answer to owner.ask_fragment; any verdict but TRANSLATE: there is none (yet). What it releases
+ * goes out through owner.emit, or asks on.
+ */
+void engine_fragment_answer(struct engine *engine, uint64_t datagram,
+			    const struct wire_answer *answer, struct monotime now);
+/* The first fragment that a question came too early for. */
+void engine_fragment_notice(struct engine *engine, const struct wire_notice *notice,
+			    struct monotime now);
 
 /* Time for fragments and rate limits; at most every 100 ms is enough. */
 void engine_tick(struct engine *engine, struct monotime now);

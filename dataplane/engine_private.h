@@ -91,6 +91,34 @@ unsigned engine_apply_flags(const struct engine_settings *settings,
 bool engine_fits(const struct engine_settings *settings, const struct engine_packet *packet,
 		 const struct nat_packet *parsed, uint8_t egress);
 
+/* ---- engine_slow.c and engine_fragment.c, for each other ---- */
+
+enum engine_resolution {
+	ENGINE_RESOLVED,  /* the flow table knew: see the packet's fate */
+	ENGINE_ASKED,	  /* parked behind a question: the fate is KEPT */
+	ENGINE_NOT_ASKED, /* could not be: the fate is DROP */
+};
+/* Looks tuple up for the packet; what the flow table does not know, the service is asked. */
+enum engine_resolution engine_resolve(struct engine *engine, struct engine_packet *packet,
+				      const struct nat_packet *parsed,
+				      const struct nat_tuple *tuple, struct monotime now);
+void engine_apply_answer(struct engine *engine, struct engine_packet *packet,
+			 const struct wire_answer *answer, struct monotime now);
+/* The flow table's entry without marking it seen. */
+bool engine_peek(const struct engine *engine, const struct nat_tuple *tuple, struct nat_slot *slot);
+
+void engine_slow_fragment(struct engine *engine, struct engine_packet *packet,
+			  const struct nat_packet *parsed, struct monotime now);
+/* The answer that packet, first of its datagram, has got: others waited for it. */
+void engine_fragments_resolved(struct engine *engine, struct engine_packet *packet,
+			       const struct wire_answer *answer, struct monotime now);
+/*
+ * A datagram that is to be cut and that gets a source which others have, too: true when it waits for
+ * an identification (fate KEPT), false when it has got one here.
+ */
+bool engine_number(struct engine *engine, struct engine_packet *packet,
+		   const struct nat_packet *parsed, struct monotime now);
+
 /*
  * split.c: emits a packet that may be cut (DF clear) in fragments that fit mtu, first one first
  * (RFC 791 section 3.2, RFC 4787 REQ-13a). False when mtu has no room for eight bytes.

@@ -14,11 +14,6 @@
 
 enum { MTU_MIN = 68 }; /* RFC 791: every internet module forwards that much unfragmented */
 
-static void emit(struct engine *engine, struct engine_packet *packet)
-{
-	engine->owner.emit(engine->owner.context, packet);
-}
-
 static void owner_drop(struct engine *engine, struct engine_packet *packet, unsigned reason)
 {
 	drop(owner_counters(engine), packet, reason);
@@ -61,6 +56,15 @@ static void leave(struct engine *engine, struct engine_packet *packet,
 		owner_drop(engine, packet, NAT_REASON_TOO_BIG);
 }
 
+/* Whether it will be cut and gets a source that others have, too (RFC 6864 section 5.3.1). */
+static bool must_number(const struct engine *engine, const struct engine_packet *packet,
+			const struct nat_packet *parsed, const struct nat_slot *slot)
+{
+	return !packet->identified && !(parsed->flags & NAT_PACKET_FRAGMENT) &&
+	       !engine_fits(engine->settings, packet, parsed, slot->egress) &&
+	       slot->source != nat_get32(packet->data + NAT_IP_SOURCE);
+}
+
 static void forward(struct engine *engine, struct engine_packet *packet,
 		    const struct nat_packet *parsed, const struct nat_slot *slot,
 		    struct monotime now)
@@ -70,6 +74,8 @@ static void forward(struct engine *engine, struct engine_packet *packet,
 		return;
 	}
 	if (!may_leave(engine, packet, parsed, slot->egress, now))
+		return;
+	if (must_number(engine, packet, parsed, slot) && engine_number(engine, packet, parsed, now))
 		return;
 	nat_apply(packet->data, packet->data + packet->length, parsed, slot,
 		  engine_apply_flags(engine->settings, packet));
@@ -90,7 +96,7 @@ static void forward_untranslated(struct engine *engine, struct engine_packet *pa
 	leave(engine, packet, parsed, egress);
 }
 
-static void ask(struct engine *engine, struct engine_packet *packet, unsigned op,
+static bool ask(struct engine *engine, struct engine_packet *packet, unsigned op,
 		const struct nat_tuple *tuple, uint8_t tcp_flags, struct monotime now)
 {
 	unsigned reason =
@@ -100,12 +106,12 @@ static void ask(struct engine *engine, struct engine_packet *packet, unsigned op
 		packet->fate = ENGINE_KEPT;
 	else
 		owner_drop(engine, packet, reason);
+	return reason == NAT_REASON_NONE;
 }
 
-/* Looks tuple up for the packet; what the flow table does not know, the service is asked. */
-static void resolve(struct engine *engine, struct engine_packet *packet,
-		    const struct nat_packet *parsed, const struct nat_tuple *tuple,
-		    struct monotime now)
+enum engine_resolution engine_resolve(struct engine *engine, struct engine_packet *packet,
+				      const struct nat_packet *parsed,
+				      const struct nat_tuple *tuple, struct monotime now)
 {
 	struct nat_slot slot;
 
@@ -114,15 +120,16 @@ static void resolve(struct engine *engine, struct engine_packet *packet,
 		if (packet->tcp_flags_new)
 			packet->tuple = *tuple;
 		forward(engine, packet, parsed, &slot, now);
-		return;
+		return ENGINE_RESOLVED;
 	}
-	ask(engine, packet,
-	    packet->ingress == NAT_REALM_OUTSIDE ? WIRE_RESOLVE_IN : WIRE_RESOLVE_OUT, tuple,
-	    parsed->tcp_flags & ENGINE_TCP_FLAGS, now);
+	bool asked = ask(engine, packet,
+			 packet->ingress == NAT_REALM_OUTSIDE ? WIRE_RESOLVE_IN : WIRE_RESOLVE_OUT,
+			 tuple, parsed->tcp_flags & ENGINE_TCP_FLAGS, now);
+	return asked ? ENGINE_ASKED : ENGINE_NOT_ASKED;
 }
 
 /* The flow table's entry without marking it seen: errors refresh nothing (RFC 5508 REQ-6). */
-static bool peek(const struct engine *engine, const struct nat_tuple *tuple, struct nat_slot *slot)
+bool engine_peek(const struct engine *engine, const struct nat_tuple *tuple, struct nat_slot *slot)
 {
 	struct flow flow;
 
@@ -152,44 +159,11 @@ static void slow_error(struct engine *engine, struct engine_packet *packet,
 		owner_drop(engine, packet, reason);
 		return;
 	}
-	if (peek(engine, &parsed->tuple, &slot)) {
+	if (engine_peek(engine, &parsed->tuple, &slot)) {
 		forward(engine, packet, parsed, &slot, now);
 		return;
 	}
 	ask(engine, packet, WIRE_PEEK, &parsed->tuple, 0, now);
-}
-
-static void slow_fragment(struct engine *engine, struct engine_packet *packet,
-			  const struct nat_packet *parsed, struct monotime now)
-{
-	struct fragments *fragments = engine->fragments;
-	struct nat_tuple tuple = parsed->tuple;
-	struct engine_packet waited;
-	unsigned reason;
-
-	switch (fragments_take(fragments, packet, &tuple,
-			       engine->settings->config.table.fragment_timeout_ms, now, &reason)) {
-	case FRAGMENT_REFUSE:
-		owner_drop(engine, packet, reason);
-		return;
-	case FRAGMENT_KEPT:
-		packet->fate = ENGINE_KEPT;
-		return;
-	case FRAGMENT_TUPLE:
-		break;
-	}
-	resolve(engine, packet, parsed, &tuple, now);
-	while (fragments_next(fragments, engine->released, &waited)) {
-		struct nat_packet later;
-		if (packet->fate == ENGINE_OUT) { /* the first one first */
-			emit(engine, packet);
-			packet->fate = ENGINE_KEPT;
-		}
-		nat_parse(waited.data, waited.data + waited.length, waited.ingress, &later);
-		resolve(engine, &waited, &later, &tuple, now);
-		if (waited.fate == ENGINE_OUT)
-			emit(engine, &waited);
-	}
 }
 
 void engine_slow(struct engine *engine, struct engine_packet *packet, struct monotime now)
@@ -223,9 +197,9 @@ void engine_slow(struct engine *engine, struct engine_packet *packet, struct mon
 	else if (parsed.kind == NAT_KIND_ERROR)
 		slow_error(engine, packet, &parsed, now);
 	else if (parsed.flags & NAT_PACKET_FRAGMENT)
-		slow_fragment(engine, packet, &parsed, now);
+		engine_slow_fragment(engine, packet, &parsed, now);
 	else
-		resolve(engine, packet, &parsed, &parsed.tuple, now);
+		engine_resolve(engine, packet, &parsed, &parsed.tuple, now);
 }
 
 /* Refused: exhaustion is 3/1, policy is 3/13 (RFC 6888 REQ-11B, RFC 5508 REQ-8). */
@@ -240,8 +214,8 @@ static void reject(struct engine *engine, struct engine_packet *packet, unsigned
 	owner_drop(engine, packet, reason);
 }
 
-void engine_translate(struct engine *engine, struct engine_packet *packet,
-		      const struct wire_answer *answer, struct monotime now)
+void engine_apply_answer(struct engine *engine, struct engine_packet *packet,
+			 const struct wire_answer *answer, struct monotime now)
 {
 	struct nat_packet parsed;
 	unsigned reason =
@@ -274,4 +248,12 @@ void engine_translate(struct engine *engine, struct engine_packet *packet,
 		owner_drop(engine, packet, answer->reason);
 		return;
 	}
+}
+
+void engine_translate(struct engine *engine, struct engine_packet *packet,
+		      const struct wire_answer *answer, struct monotime now)
+{
+	engine_apply_answer(engine, packet, answer, now);
+	if (packet->datagram)
+		engine_fragments_resolved(engine, packet, answer, now);
 }

@@ -3,22 +3,21 @@
 
 #include <stdlib.h>
 #include "common/base/err.h"
+#include "common/base/quota.h"
 #include "dataplane/bytes.h"
 #include "dataplane/engine_private.h"
+#include "dataplane/parking.h"
+#include "dataplane/ranges.h"
 
 #define NONE UINT32_MAX
 
-enum { HASH_HEADS = 2 * FRAGMENTS_DATAGRAMS, TIMEOUT_DEFAULT_MS = 2000 };
-
-enum datagram_state {
-	DATAGRAM_WAITING, /* the first fragment has not come; later ones are parked */
-	DATAGRAM_KNOWN,	  /* it has: its tuple translates the others */
-	DATAGRAM_REFUSED, /* an overlap was seen: nothing more of it passes */
+enum {
+	SLOTS = FRAGMENTS_ORPHANS + FRAGMENTS_KNOWN,
+	HASH_HEADS = 2 * SLOTS,
+	TIMEOUT_DEFAULT_MS = 2000,
 };
 
-struct range {
-	uint16_t begin, end; /* payload bytes [begin, end) seen */
-};
+enum budget { ORPHANS, OTHERS, BUDGETS };
 
 /* What makes fragments belong together (RFC 791 section 3.2), and where they came from. */
 struct datagram_key {
@@ -29,60 +28,75 @@ struct datagram_key {
 
 struct datagram {
 	struct datagram_key key;
-	struct nat_tuple tuple; /* KNOWN */
+	struct nat_tuple tuple; /* from ASKED on */
 	struct monotime deadline;
-	uint32_t hash_next;
-	uint32_t older, newer;		    /* by arrival; a free one: newer is the next free */
-	uint32_t parked_first, parked_last; /* chunks that begin a fragment */
-	uint16_t total;			    /* payload bytes, 0 until the last fragment came */
+	uint32_t timeout_ms;
+	uint32_t hash_next; /* and the free list */
+	uint32_t generation;
+	struct parking_list parked;
 	uint16_t new_identification;
-	uint8_t state;
-	uint8_t n_ranges;
-	struct range ranges[FRAGMENTS_RANGES]; /* ascending, never touching */
-};
-
-struct chunk {
-	uint32_t next;		/* of this fragment, or of the free list */
-	uint32_t next_fragment; /* first chunk only */
-	uint32_t length;	/* of the fragment; first chunk only */
-	uint8_t bytes[FRAGMENTS_CHUNK];
+	uint8_t state;	/* enum fragment_state */
+	uint8_t budget; /* enum budget */
+	uint8_t reason; /* REFUSED: why */
+	struct ranges ranges;
 };
 
 struct fragments {
 	struct engine_counters *counters;
+	struct parking *parking;
+	/* Which datagrams are in which budget; how many chunks each has. */
+	struct quota *datagrams_of[BUDGETS], *chunks_of[BUDGETS];
 	uint64_t hash_key;
-	uint32_t n_datagrams, n_chunks;
-	uint32_t oldest, newest, free_datagram, free_chunk;
-	uint32_t releasing; /* the datagram that fragments_next empties, or NONE */
+	uint32_t free;
 	uint16_t identification;
 	uint32_t heads[HASH_HEADS];
-	struct datagram datagrams[FRAGMENTS_DATAGRAMS];
-	struct chunk chunks[FRAGMENTS_CHUNKS];
+	struct datagram datagrams[SLOTS];
 };
 
 int fragments_new(struct random_source *random, struct engine_counters *counters,
 		  struct fragments **out)
 {
+	static const uint32_t datagrams[BUDGETS] = {FRAGMENTS_ORPHANS, FRAGMENTS_KNOWN};
+	static const uint32_t chunks[BUDGETS] = {FRAGMENTS_ORPHAN_CHUNKS, FRAGMENTS_KNOWN_CHUNKS};
 	struct fragments *f = calloc(1, sizeof *f);
+	int err = ERR_NOMEM;
+
 	if (!f)
 		return ERR_NOMEM;
 	f->counters = counters;
 	f->hash_key = random->next(random->context) | 1;
 	f->identification = (uint16_t)random->next(random->context);
-	f->oldest = f->newest = f->releasing = NONE;
 	for (uint32_t i = 0; i < HASH_HEADS; i++)
 		f->heads[i] = NONE;
-	for (uint32_t i = 0; i < FRAGMENTS_DATAGRAMS; i++)
-		f->datagrams[i].newer = i + 1 < FRAGMENTS_DATAGRAMS ? i + 1 : NONE;
-	for (uint32_t i = 0; i < FRAGMENTS_CHUNKS; i++)
-		f->chunks[i].next = i + 1 < FRAGMENTS_CHUNKS ? i + 1 : NONE;
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		f->datagrams[i].generation = 1;
+		f->datagrams[i].hash_next = i + 1 < SLOTS ? i + 1 : NONE;
+	}
+	err = parking_new(FRAGMENTS_ORPHAN_CHUNKS + FRAGMENTS_KNOWN_CHUNKS, &f->parking);
+	for (unsigned b = 0; !err && b < BUDGETS; b++)
+		err = quota_new(SLOTS, datagrams[b], datagrams[b] / FRAGMENTS_SHARE_OF, random,
+				&f->datagrams_of[b]);
+	for (unsigned b = 0; !err && b < BUDGETS; b++)
+		err = quota_new(SLOTS, chunks[b], chunks[b] / FRAGMENTS_CHUNKS_SHARE_OF, random,
+				&f->chunks_of[b]);
+	if (err) {
+		fragments_free(f);
+		return err;
+	}
 	*out = f;
 	return 0;
 }
 
-void fragments_free(struct fragments *fragments)
+void fragments_free(struct fragments *f)
 {
-	free(fragments);
+	if (!f)
+		return;
+	for (unsigned b = 0; b < BUDGETS; b++) {
+		quota_free(f->chunks_of[b]);
+		quota_free(f->datagrams_of[b]);
+	}
+	parking_free(f->parking);
+	free(f);
 }
 
 /* Sequential from a random start: no value comes back before 65,535 others were used. */
@@ -91,14 +105,24 @@ uint16_t fragments_identification(struct fragments *f)
 	return f->identification++;
 }
 
-static uint32_t *hash_head(struct fragments *f, const struct datagram_key *key)
+void fragments_renumber(uint8_t *ip, uint16_t identification)
+{
+	uint16_t delta = nat_csum_delta16(0, nat_get16(ip + NAT_IP_ID), nat_swap16(identification));
+
+	put_number16(ip + NAT_IP_ID, identification);
+	nat_put16(ip + NAT_IP_CHECKSUM, nat_csum_apply(nat_get16(ip + NAT_IP_CHECKSUM), delta));
+}
+
+/* ---- finding */
+
+static uint32_t head_of(const struct fragments *f, const struct datagram_key *key)
 {
 	uint64_t words[2] = {(uint64_t)key->source << 32 | key->destination,
 			     (uint64_t)key->identification << 16 | key->protocol << 8 | key->realm};
 	uint64_t hash = (words[0] ^ f->hash_key) * 0x9e3779b97f4a7c15u;
 
 	hash = (hash ^ hash >> 32 ^ words[1]) * f->hash_key;
-	return &f->heads[(hash >> 32) % HASH_HEADS];
+	return (uint32_t)(hash >> 32) % HASH_HEADS;
 }
 
 static bool key_equal(const struct datagram_key *a, const struct datagram_key *b)
@@ -108,193 +132,230 @@ static bool key_equal(const struct datagram_key *a, const struct datagram_key *b
 	       a->realm == b->realm;
 }
 
-/* ---- parked fragments ---- */
-
-/* Frees a datagram's oldest parked fragment. */
-static void unpark(struct fragments *f, struct datagram *d)
+static uint32_t find(const struct fragments *f, const struct datagram_key *key)
 {
-	uint32_t i = d->parked_first;
+	uint32_t i = f->heads[head_of(f, key)];
 
-	d->parked_first = f->chunks[i].next_fragment;
-	while (i != NONE) {
-		uint32_t next = f->chunks[i].next;
-		f->chunks[i].next = f->free_chunk;
-		f->free_chunk = i;
-		f->n_chunks--;
-		i = next;
-	}
+	while (i != NONE && !key_equal(&f->datagrams[i].key, key))
+		i = f->datagrams[i].hash_next;
+	return i;
+}
+
+static uint64_t id_of(const struct fragments *f, uint32_t i)
+{
+	return (uint64_t)f->datagrams[i].generation << 32 | i;
+}
+
+/* The slot of a datagram that did not end, or NONE. */
+static uint32_t lookup(const struct fragments *f, uint64_t id)
+{
+	uint32_t i = (uint32_t)id % SLOTS;
+
+	return f->datagrams[i].state != FRAGMENT_NONE && f->datagrams[i].generation == id >> 32
+		   ? i
+		   : NONE;
+}
+
+static struct datagram *by_id(struct fragments *f, uint64_t id)
+{
+	uint32_t i = lookup(f, id);
+
+	return i == NONE ? NULL : &f->datagrams[i];
+}
+
+static uint32_t slot_of(const struct fragments *f, const struct datagram *d)
+{
+	return (uint32_t)(d - f->datagrams);
+}
+
+enum fragment_state fragments_state(const struct fragments *f, uint64_t id)
+{
+	uint32_t i = lookup(f, id);
+
+	return i == NONE ? FRAGMENT_NONE : (enum fragment_state)f->datagrams[i].state;
+}
+
+uint64_t fragments_find(const struct fragments *f, const struct nat_tuple *tuple,
+			uint16_t identification, struct monotime now)
+{
+	struct datagram_key key = {tuple->source, tuple->destination, identification,
+				   tuple->protocol, tuple->realm};
+	uint32_t i = find(f, &key);
+
+	return i != NONE && monotime_before(now, f->datagrams[i].deadline) ? id_of(f, i) : 0;
+}
+
+/* ---- budgets: a datagram that has to make room is forgotten */
+
+static uint64_t source_of(const struct datagram_key *key)
+{
+	return (uint64_t)key->source << 8 | key->realm;
 }
 
 static void drop_parked(struct fragments *f, struct datagram *d, unsigned reason)
 {
-	while (d->parked_first != NONE) {
-		unpark(f, d);
+	while (parking_drop(f->parking, &d->parked))
 		count(&f->counters->drops[reason]);
-	}
+	quota_leave(f->chunks_of[d->budget], slot_of(f, d));
 }
 
 static void forget(struct fragments *f, uint32_t i, unsigned reason)
 {
 	struct datagram *d = &f->datagrams[i];
-	uint32_t *link = hash_head(f, &d->key);
 
 	drop_parked(f, d, reason);
-	while (*link != i)
-		link = &f->datagrams[*link].hash_next;
-	*link = d->hash_next;
-	*(d->older == NONE ? &f->oldest : &f->datagrams[d->older].newer) = d->newer;
-	*(d->newer == NONE ? &f->newest : &f->datagrams[d->newer].older) = d->older;
-	d->newer = f->free_datagram;
-	f->free_datagram = i;
-	f->n_datagrams--;
-	if (f->releasing == i)
-		f->releasing = NONE;
+	quota_leave(f->datagrams_of[d->budget], i);
+	if (d->state != FRAGMENT_WHOLE) {
+		uint32_t *link = &f->heads[head_of(f, &d->key)];
+		while (*link != i)
+			link = &f->datagrams[*link].hash_next;
+		*link = d->hash_next;
+	}
+	d->state = FRAGMENT_NONE;
+	if (++d->generation == 0) /* an id is never 0 */
+		d->generation = 1;
+	d->hash_next = f->free;
+	f->free = i;
 }
 
-/* Copies a fragment behind the others of its datagram; when memory is short the oldest others go.
- */
-static bool park(struct fragments *f, uint32_t owner, const struct engine_packet *packet)
+static bool make_room(struct fragments *f, const struct quota *quota, uint64_t source,
+		      uint32_t weight, uint32_t keep)
 {
-	struct datagram *d = &f->datagrams[owner];
-	uint32_t need = (packet->length + FRAGMENTS_CHUNK - 1) / FRAGMENTS_CHUNK;
+	uint32_t victim;
 
-	for (uint32_t i = f->oldest; FRAGMENTS_CHUNKS - f->n_chunks < need && i != NONE;) {
-		uint32_t newer = f->datagrams[i].newer;
-		if (i != owner && f->datagrams[i].parked_first != NONE)
-			forget(f, i, NAT_REASON_FRAGMENT_TABLE_FULL);
-		i = newer;
+	while ((victim = quota_victim(quota, source, weight, keep)) != QUOTA_NONE) {
+		if (victim == QUOTA_FULL)
+			return false;
+		forget(f, victim, NAT_REASON_FRAGMENT_TABLE_FULL);
 	}
-	if (FRAGMENTS_CHUNKS - f->n_chunks < need)
-		return false;
-
-	uint32_t first = f->free_chunk, *link = &first;
-	for (uint32_t done = 0; done < packet->length; done += FRAGMENTS_CHUNK) {
-		uint32_t left = packet->length - done;
-		struct chunk *chunk = &f->chunks[*link];
-		memcpy(chunk->bytes, packet->data + done,
-		       left < FRAGMENTS_CHUNK ? left : FRAGMENTS_CHUNK);
-		link = &chunk->next;
-	}
-	f->free_chunk = *link;
-	*link = NONE;
-	f->n_chunks += need;
-	f->chunks[first].length = packet->length;
-	f->chunks[first].next_fragment = NONE;
-	if (d->parked_first == NONE)
-		d->parked_first = first;
-	else
-		f->chunks[d->parked_last].next_fragment = first;
-	d->parked_last = first;
 	return true;
 }
 
-/* ---- datagrams ---- */
+static bool park(struct fragments *f, struct datagram *d, const struct engine_packet *packet,
+		 bool in_front)
+{
+	struct quota *quota = f->chunks_of[d->budget];
+	uint32_t slot = slot_of(f, d), need = parking_need(packet->length);
+	bool had = d->parked.first != PARKING_NONE;
 
-static uint32_t find_or_make(struct fragments *f, const struct datagram_key *key,
+	if (!make_room(f, quota, source_of(&d->key), need, slot) ||
+	    !parking_put(f->parking, &d->parked, packet, in_front))
+		return false;
+	if (had)
+		quota_grow(quota, slot, need);
+	else
+		quota_enter(quota, slot, source_of(&d->key), need);
+	return true;
+}
+
+/* Out of the orphans' budgets; its time starts anew. */
+static void no_orphan(struct fragments *f, struct datagram *d, struct monotime now)
+{
+	uint32_t slot = slot_of(f, d);
+	uint64_t source = source_of(&d->key);
+
+	if (d->budget != ORPHANS)
+		return;
+	uint32_t chunks = quota_weight(f->chunks_of[ORPHANS], slot);
+	quota_leave(f->chunks_of[ORPHANS], slot);
+	quota_leave(f->datagrams_of[ORPHANS], slot);
+	d->budget = OTHERS;
+	d->deadline = monotime_add_ms(now, d->timeout_ms);
+	make_room(f, f->datagrams_of[OTHERS], source, 1, slot); /* one always fits */
+	quota_enter(f->datagrams_of[OTHERS], slot, source, 1);
+	if (chunks == 0)
+		return;
+	/* An orphan's share is smaller than the others' share: it fits. */
+	make_room(f, f->chunks_of[OTHERS], source, chunks, slot);
+	quota_enter(f->chunks_of[OTHERS], slot, source, chunks);
+}
+_Static_assert(FRAGMENTS_ORPHAN_CHUNKS <= FRAGMENTS_KNOWN_CHUNKS, "see no_orphan");
+
+static struct datagram *make(struct fragments *f, const struct datagram_key *key, unsigned budget,
 			     uint32_t timeout_ms, struct monotime now)
 {
-	uint32_t *head = hash_head(f, key);
-
-	for (uint32_t i = *head; i != NONE; i = f->datagrams[i].hash_next) {
-		if (!key_equal(&f->datagrams[i].key, key))
-			continue;
-		if (monotime_before(now, f->datagrams[i].deadline))
-			return i;
-		forget(f, i, NAT_REASON_FRAGMENT_TIMEOUT);
-		break;
-	}
-	if (f->free_datagram == NONE)
-		forget(f, f->oldest, NAT_REASON_FRAGMENT_TABLE_FULL);
-
-	uint32_t i = f->free_datagram;
+	make_room(f, f->datagrams_of[budget], source_of(key), 1, QUOTA_NONE);
+	uint32_t i = f->free; /* there are as many as the budgets hold together */
 	struct datagram *d = &f->datagrams[i];
-	f->free_datagram = d->newer;
-	f->n_datagrams++;
+	f->free = d->hash_next;
+	uint32_t timeout = timeout_ms ? timeout_ms : TIMEOUT_DEFAULT_MS;
 	*d = (struct datagram){
 	    .key = *key,
-	    .deadline = monotime_add_ms(now, timeout_ms ? timeout_ms : TIMEOUT_DEFAULT_MS),
-	    .hash_next = *head,
-	    .older = f->newest,
-	    .newer = NONE,
-	    .parked_first = NONE,
-	    .state = DATAGRAM_WAITING,
-	    .new_identification =
-		key->realm == NAT_REALM_OUTSIDE ? key->identification : fragments_identification(f),
+	    .generation = d->generation,
+	    .timeout_ms = timeout,
+	    .deadline = monotime_add_ms(now, timeout),
+	    .parked = {PARKING_NONE, PARKING_NONE},
+	    .budget = (uint8_t)budget,
 	};
-	*head = i;
-	*(f->newest == NONE ? &f->oldest : &f->datagrams[f->newest].newer) = i;
-	f->newest = i;
-	return i;
+	quota_enter(f->datagrams_of[budget], i, source_of(key), 1);
+	return d;
 }
 
-enum place { PLACE_NEW, PLACE_DUPLICATE, PLACE_BAD };
-
-/* Notes that payload bytes [begin, end) came. */
-static enum place place(struct datagram *d, uint32_t begin, uint32_t end, bool last)
+static struct datagram *find_or_make(struct fragments *f, const struct datagram_key *key,
+				     bool first, uint32_t timeout_ms, struct monotime now)
 {
-	uint32_t at = 0;
+	uint32_t i = find(f, key);
 
-	/* The length is fixed by the last fragment, and nothing lies behind it. */
-	if (d->total && (end > d->total || (last && end != d->total)))
-		return PLACE_BAD;
-	if (last && d->n_ranges > 0 && d->ranges[d->n_ranges - 1].end > end)
-		return PLACE_BAD;
-	while (at < d->n_ranges && d->ranges[at].end <= begin)
-		at++;
-	if (at < d->n_ranges && d->ranges[at].begin < end)
-		return d->ranges[at].begin <= begin && end <= d->ranges[at].end ? PLACE_DUPLICATE
-										: PLACE_BAD;
-	if (last)
-		d->total = (uint16_t)end;
-
-	bool joins_left = at > 0 && d->ranges[at - 1].end == begin;
-	bool joins_right = at < d->n_ranges && d->ranges[at].begin == end;
-	if (joins_left && joins_right) {
-		d->ranges[at - 1].end = d->ranges[at].end;
-		memmove(&d->ranges[at], &d->ranges[at + 1],
-			(--d->n_ranges - at) * sizeof d->ranges[0]);
-	} else if (joins_left) {
-		d->ranges[at - 1].end = (uint16_t)end;
-	} else if (joins_right) {
-		d->ranges[at].begin = (uint16_t)begin;
-	} else if (d->n_ranges == FRAGMENTS_RANGES) {
-		return PLACE_BAD;
-	} else {
-		memmove(&d->ranges[at + 1], &d->ranges[at],
-			(d->n_ranges++ - at) * sizeof d->ranges[0]);
-		d->ranges[at] = (struct range){(uint16_t)begin, (uint16_t)end};
-	}
-	return PLACE_NEW;
+	if (i != NONE && monotime_before(now, f->datagrams[i].deadline))
+		return &f->datagrams[i];
+	if (i != NONE)
+		forget(f, i, NAT_REASON_FRAGMENT_TIMEOUT);
+	struct datagram *d = make(f, key, first ? OTHERS : ORPHANS, timeout_ms, now);
+	d->state = FRAGMENT_WAITING;
+	uint32_t *head = &f->heads[head_of(f, key)];
+	d->hash_next = *head;
+	*head = slot_of(f, d);
+	return d;
 }
 
-static bool complete(const struct datagram *d)
-{
-	return d->total && d->n_ranges == 1 && d->ranges[0].begin == 0 &&
-	       d->ranges[0].end == d->total;
-}
-
-static void renumber(uint8_t *ip, uint16_t identification)
-{
-	uint16_t delta = nat_csum_delta16(0, nat_get16(ip + NAT_IP_ID), nat_swap16(identification));
-
-	put_number16(ip + NAT_IP_ID, identification);
-	nat_put16(ip + NAT_IP_CHECKSUM, nat_csum_apply(nat_get16(ip + NAT_IP_CHECKSUM), delta));
-}
+/* ---- fragments as they come */
 
 static uint32_t transport_header_length(uint8_t protocol)
 {
 	return protocol == NAT_TCP ? 20 : 8;
 }
 
-static void refuse(struct fragments *f, struct datagram *d)
+static void refuse(struct fragments *f, struct datagram *d, unsigned reason)
 {
-	d->state = DATAGRAM_REFUSED;
-	drop_parked(f, d, NAT_REASON_FRAGMENT_MALFORMED);
+	d->state = FRAGMENT_REFUSED;
+	d->reason = (uint8_t)reason;
+	drop_parked(f, d, reason);
+}
+
+void fragments_refuse(struct fragments *f, uint64_t id, unsigned reason)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (d)
+		refuse(f, d, reason);
+}
+
+/* What becomes of a fragment that is new. */
+static enum fragment_step sort(struct fragments *f, struct datagram *d,
+			       struct engine_packet *packet, bool first, bool alone,
+			       struct monotime now, struct nat_tuple *tuple)
+{
+	switch ((enum fragment_state)d->state) {
+	case FRAGMENT_KNOWN:
+		*tuple = d->tuple;
+		fragments_renumber(packet->data, d->new_identification);
+		return FRAGMENT_TUPLE;
+	case FRAGMENT_WAITING:
+		if (first) {
+			no_orphan(f, d, now);
+			return FRAGMENT_FIRST;
+		}
+		if (!park(f, d, packet, false))
+			return FRAGMENT_REFUSE;
+		return alone ? FRAGMENT_ORPHAN : FRAGMENT_KEPT;
+	default: /* ASKED, RESOLVING; a first one that another dataplane had seen before */
+		return park(f, d, packet, first) ? FRAGMENT_KEPT : FRAGMENT_REFUSE;
+	}
 }
 
 enum fragment_step fragments_take(struct fragments *f, struct engine_packet *packet,
 				  struct nat_tuple *tuple, uint32_t timeout_ms, struct monotime now,
-				  unsigned *reason)
+				  uint64_t *id, unsigned *reason)
 {
 	uint8_t *ip = packet->data;
 	uint32_t header = ip_header_length(ip);
@@ -311,83 +372,172 @@ enum fragment_step fragments_take(struct fragments *f, struct engine_packet *pac
 	};
 
 	count(&f->counters->fragments);
-	f->releasing = NONE;
+	*id = 0;
 	*reason = NAT_REASON_FRAGMENT_MALFORMED;
 	/* Unusable whatever else came: it does not even spoil its datagram. */
 	if (end == begin || end + header > IPV4_TOTAL_MAX || (!last && (end - begin) % 8 != 0))
 		return FRAGMENT_REFUSE;
 
-	uint32_t i = find_or_make(f, &key, timeout_ms, now);
-	struct datagram *d = &f->datagrams[i];
+	struct datagram *d = find_or_make(f, &key, begin == 0, timeout_ms, now);
 	uint32_t transport = transport_header_length(key.protocol);
-	if (d->state == DATAGRAM_REFUSED)
-		return FRAGMENT_REFUSE;
-	if (begin == 0 ? end < transport : begin < transport) {
-		refuse(f, d); /* RFC 1858 section 3, RFC 3128: a transport header in pieces */
+	bool alone = d->ranges.n == 0;
+	*id = id_of(f, slot_of(f, d));
+	if (d->state == FRAGMENT_REFUSED) {
+		*reason = d->reason;
 		return FRAGMENT_REFUSE;
 	}
-	switch (place(d, begin, end, last)) {
-	case PLACE_DUPLICATE:
-		return FRAGMENT_KEPT;
-	case PLACE_BAD:
-		refuse(f, d);
+	if (begin == 0 ? end < transport : begin < transport) {
+		/* RFC 1858 section 3, RFC 3128: a transport header in pieces */
+		refuse(f, d, NAT_REASON_FRAGMENT_MALFORMED);
 		return FRAGMENT_REFUSE;
-	case PLACE_NEW:
+	}
+	switch (ranges_add(&d->ranges, begin, end, last)) {
+	case RANGE_DUPLICATE:
+		return FRAGMENT_KEPT;
+	case RANGE_BAD:
+		refuse(f, d, NAT_REASON_FRAGMENT_MALFORMED);
+		return FRAGMENT_REFUSE;
+	case RANGE_NEW:
 		break;
 	}
-	if (begin > 0 && d->state == DATAGRAM_WAITING) {
-		if (park(f, i, packet))
-			return FRAGMENT_KEPT;
-		*reason = NAT_REASON_FRAGMENT_TABLE_FULL;
-		return FRAGMENT_REFUSE;
-	}
-	if (begin == 0) {
-		d->tuple = *tuple;
-		d->state = DATAGRAM_KNOWN;
-		f->releasing = i;
-	}
-	*tuple = d->tuple;
-	renumber(ip, d->new_identification);
+	*reason = NAT_REASON_FRAGMENT_TABLE_FULL;
+	enum fragment_step step = sort(f, d, packet, begin == 0, alone, now, tuple);
 	/* A complete datagram is forgotten at once, so that its identification may come again. */
-	if (complete(d) && d->parked_first == NONE)
-		forget(f, i, NAT_REASON_NONE);
-	return FRAGMENT_TUPLE;
+	if (step == FRAGMENT_TUPLE && ranges_complete(&d->ranges)) {
+		forget(f, slot_of(f, d), NAT_REASON_NONE);
+		*id = 0;
+	}
+	return step;
 }
 
-bool fragments_next(struct fragments *f, uint8_t *buffer, struct engine_packet *packet)
-{
-	if (f->releasing == NONE)
-		return false;
+/* ---- waiting and going on */
 
-	struct datagram *d = &f->datagrams[f->releasing];
-	uint32_t first = d->parked_first;
-	if (first == NONE) {
-		if (complete(d))
-			forget(f, f->releasing, NAT_REASON_NONE);
-		f->releasing = NONE;
+bool fragments_wait(struct fragments *f, uint64_t id, const struct nat_tuple *tuple,
+		    const struct engine_packet *packet, struct monotime now)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (!d)
+		return false;
+	no_orphan(f, d, now);
+	if (!park(f, d, packet, true)) {
+		refuse(f, d, NAT_REASON_FRAGMENT_TABLE_FULL);
 		return false;
 	}
-	uint32_t length = f->chunks[first].length, done = 0;
-	for (uint32_t i = first; i != NONE; i = f->chunks[i].next, done += FRAGMENTS_CHUNK) {
-		uint32_t left = length - done;
-		memcpy(buffer + done, f->chunks[i].bytes,
-		       left < FRAGMENTS_CHUNK ? left : FRAGMENTS_CHUNK);
-	}
-	unpark(f, d);
-	renumber(buffer, d->new_identification);
-	*packet = (struct engine_packet){
-	    .data = buffer, .length = length, .room = IPV4_TOTAL_MAX, .ingress = d->key.realm};
+	d->tuple = *tuple;
+	d->state = FRAGMENT_ASKED;
 	return true;
+}
+
+uint64_t fragments_whole(struct fragments *f, const struct engine_packet *packet,
+			 uint32_t timeout_ms, struct monotime now)
+{
+	struct datagram_key key = {.source = nat_get32(packet->data + NAT_IP_SOURCE),
+				   .destination = nat_get32(packet->data + NAT_IP_DESTINATION),
+				   .identification = number16(packet->data + NAT_IP_ID),
+				   .protocol = packet->data[NAT_IP_PROTOCOL],
+				   .realm = packet->ingress};
+	struct datagram *d = make(f, &key, OTHERS, timeout_ms, now);
+
+	d->state = FRAGMENT_WHOLE;
+	if (park(f, d, packet, false))
+		return id_of(f, slot_of(f, d));
+	forget(f, slot_of(f, d), NAT_REASON_NONE);
+	return 0;
+}
+
+void fragments_known(struct fragments *f, uint64_t id, const struct nat_tuple *tuple,
+		     uint16_t identification, struct monotime now)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (!d)
+		return;
+	no_orphan(f, d, now);
+	if (tuple)
+		d->tuple = *tuple;
+	d->new_identification = identification;
+	if (d->state != FRAGMENT_WHOLE)
+		d->state = FRAGMENT_KNOWN;
+}
+
+bool fragments_next(struct fragments *f, uint64_t id, uint8_t *buffer, struct engine_packet *packet,
+		    struct nat_tuple *tuple)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (!d || (d->state != FRAGMENT_KNOWN && d->state != FRAGMENT_WHOLE))
+		return false;
+	if (!parking_take(f->parking, &d->parked, buffer, packet)) {
+		if (ranges_complete(&d->ranges) || d->state == FRAGMENT_WHOLE)
+			forget(f, slot_of(f, d), NAT_REASON_NONE);
+		return false;
+	}
+	if (d->parked.first == PARKING_NONE)
+		quota_leave(f->chunks_of[d->budget], slot_of(f, d));
+	fragments_renumber(buffer, d->new_identification);
+	*tuple = d->tuple;
+	return true;
+}
+
+void fragments_resolving(struct fragments *f, uint64_t id)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (d && d->state == FRAGMENT_KNOWN)
+		d->state = FRAGMENT_RESOLVING;
+}
+
+void fragments_resolved(struct fragments *f, uint64_t id)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (d && d->state == FRAGMENT_RESOLVING)
+		d->state = FRAGMENT_KNOWN;
+}
+
+void fragments_key(const struct fragments *f, uint64_t id, struct nat_tuple *tuple,
+		   uint16_t *identification)
+{
+	const struct datagram_key *key = &f->datagrams[lookup(f, id)].key;
+
+	*tuple = (struct nat_tuple){.source = key->source,
+				    .destination = key->destination,
+				    .protocol = key->protocol,
+				    .realm = key->realm};
+	*identification = key->identification;
+}
+
+void fragments_forget(struct fragments *f, uint64_t id)
+{
+	struct datagram *d = by_id(f, id);
+
+	if (!d)
+		return;
+	while (parking_drop(f->parking, &d->parked))
+		;
+	forget(f, slot_of(f, d), NAT_REASON_NONE);
+}
+
+static void expire(struct fragments *f, enum budget budget, struct monotime now)
+{
+	uint32_t i;
+
+	while ((i = quota_oldest(f->datagrams_of[budget])) != QUOTA_NONE &&
+	       !monotime_before(now, f->datagrams[i].deadline))
+		forget(f, i,
+		       f->datagrams[i].state == FRAGMENT_WAITING ? NAT_REASON_FRAGMENT_TIMEOUT
+								 : NAT_REASON_PENDING_TIMEOUT);
 }
 
 void fragments_tick(struct fragments *f, struct monotime now)
 {
-	while (f->oldest != NONE && !monotime_before(now, f->datagrams[f->oldest].deadline))
-		forget(f, f->oldest, NAT_REASON_FRAGMENT_TIMEOUT);
+	expire(f, ORPHANS, now);
+	expire(f, OTHERS, now);
 }
 
 void fragments_held(const struct fragments *f, uint32_t *datagrams, uint32_t *chunks)
 {
-	*datagrams = f->n_datagrams;
-	*chunks = f->n_chunks;
+	*datagrams = quota_used(f->datagrams_of[ORPHANS]) + quota_used(f->datagrams_of[OTHERS]);
+	*chunks = parking_used(f->parking);
 }

@@ -55,10 +55,6 @@ bool engine_split(struct engine *engine, struct engine_packet *packet, uint32_t 
 
 	uint16_t field = number16(packet->data + NAT_IP_FRAGMENT);
 	uint32_t offset = (field & IPV4_OFFSET) * 8u;
-	/* Hosts behind one address may use the same identification (RFC 6864 section 5.3.1); a
-	 * fragment from inside was renumbered when it came. */
-	if (packet->ingress != NAT_REALM_OUTSIDE && !(field & (IPV4_MF | IPV4_OFFSET)))
-		put_number16(packet->data + NAT_IP_ID, fragments_identification(engine->fragments));
 	memcpy(first, packet->data, first_length);
 	uint32_t later_length = later_header(packet->data, later);
 

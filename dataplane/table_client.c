@@ -30,6 +30,13 @@ static unsigned on_ask(void *context, unsigned op, const struct nat_tuple *tuple
 	return cache_ask(client->cache, op, tuple, tcp_flags, packet, now);
 }
 
+static unsigned on_ask_fragment(void *context, unsigned op, const struct nat_tuple *tuple,
+				uint16_t identification, uint64_t datagram, struct monotime now)
+{
+	struct table_client *client = context;
+	return cache_ask_fragment(client->cache, op, tuple, identification, datagram, now);
+}
+
 static void on_emit(void *context, const struct engine_packet *packet)
 {
 	struct table_client *client = context;
@@ -52,6 +59,20 @@ static void on_answered(void *context, struct engine_packet *packet,
 	struct table_client *client = context;
 	engine_translate(client->engine, packet, answer, now);
 	finish(client, packet, now);
+}
+
+static void on_fragment_answered(void *context, uint64_t datagram, const struct wire_answer *answer,
+				 struct monotime now)
+{
+	struct table_client *client = context;
+	engine_fragment_answer(client->engine, datagram, answer, now);
+}
+
+static void on_fragment_notice(void *context, const struct wire_notice *notice,
+			       struct monotime now)
+{
+	struct table_client *client = context;
+	engine_fragment_notice(client->engine, notice, now);
 }
 
 static void on_wait_for_readers(void *context)
@@ -286,10 +307,17 @@ int table_client_new(const struct table_client_conf *conf, struct flowtable *flo
 	client->flows = flows;
 	client->random = random;
 	pthread_mutex_init(&client->lock, NULL);
-	const struct engine_owner owner = {client, on_ask, on_emit};
+	const struct engine_owner owner = {
+	    .context = client,
+	    .ask = on_ask,
+	    .ask_fragment = on_ask_fragment,
+	    .emit = on_emit,
+	};
 	const struct cache_env env = {
 	    .context = client,
 	    .answered = on_answered,
+	    .fragment_answered = on_fragment_answered,
+	    .fragment_notice = on_fragment_notice,
 	    .wait_for_readers = on_wait_for_readers,
 	    .valid_until = on_valid_until,
 	    .configured = on_configured,

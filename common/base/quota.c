@@ -143,6 +143,13 @@ void quota_leave(struct quota *quota, uint32_t slot)
 	place->bucket = QUOTA_NONE;
 }
 
+uint32_t quota_weight(const struct quota *quota, uint32_t slot)
+{
+	const struct place *place = &quota->places[slot];
+
+	return place->bucket == QUOTA_NONE ? 0 : place->weight;
+}
+
 uint32_t quota_oldest(const struct quota *quota)
 {
 	return quota->all.oldest;

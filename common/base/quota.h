@@ -39,6 +39,8 @@ void quota_grow(struct quota *quota, uint32_t slot, uint32_t weight);
 /* Does nothing when it is not in. */
 void quota_leave(struct quota *quota, uint32_t slot);
 
+/* 0 when it is not in. */
+uint32_t quota_weight(const struct quota *quota, uint32_t slot);
 /* The slot that entered first, or QUOTA_NONE. */
 uint32_t quota_oldest(const struct quota *quota);
 uint32_t quota_used(const struct quota *quota);

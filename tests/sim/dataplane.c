@@ -104,7 +104,11 @@ static void configured(void *context, const struct wire_config *config)
 void dataplane_start(struct sim *sim, unsigned index)
 {
 	struct dataplane *dp = &sim->dataplanes[index];
-	struct cache_env env = {dp, answered, wait_for_readers, valid_until, configured};
+	struct cache_env env = {.context = dp,
+				.answered = answered,
+				.wait_for_readers = wait_for_readers,
+				.valid_until = valid_until,
+				.configured = configured};
 	struct cache_conf conf = {.pending_flows = 2 + below(sim, 12),
 				  .pending_packets = 4 + below(sim, 24),
 				  .packet_room = sizeof(struct body),

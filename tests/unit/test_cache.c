@@ -106,7 +106,11 @@ static void make(struct world *w, uint32_t capacity, uint32_t reports)
 				  .pending_packets = 64,
 				  .packet_room = 64,
 				  .reports = reports};
-	struct cache_env env = {w, answered, wait_for_readers, valid_until, configured};
+	struct cache_env env = {.context = w,
+				.answered = answered,
+				.wait_for_readers = wait_for_readers,
+				.valid_until = valid_until,
+				.configured = configured};
 	cr_assert_eq(flowtable_new(capacity, &random, &w->flows), 0);
 	cr_assert_eq(cache_new(&conf, &env, w->flows, &random, &w->cache), 0);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "dataplane/fragments.h"
+#include "dataplane/ranges.h"
 #include "tests/support/golden.h"
 
 static const struct monotime start = {1000 * SECOND_NS};
@@ -208,11 +209,15 @@ static void alone_free(struct alone *a)
 	free(a);
 }
 
-static enum fragment_step take(struct alone *a, uint16_t id, uint32_t begin, uint32_t end,
-			       bool more, struct monotime now)
+static uint64_t datagram; /* of the last one taken */
+
+/* One fragment of source's datagram, as it is taken. */
+static enum fragment_step take_raw(struct alone *a, uint32_t source, uint16_t id, uint32_t begin,
+				   uint32_t end, bool more, struct monotime now)
 {
-	struct engine_packet packet = {.data = a->bytes, .length = 20 + end - begin};
-	struct nat_tuple tuple = {.source = 1, .protocol = NAT_UDP};
+	struct engine_packet packet = {
+	    .data = a->bytes, .length = 20 + end - begin, .ingress = NAT_REALM_INSIDE};
+	struct nat_tuple tuple;
 	unsigned reason, offset = begin / 8 | (more ? 0x2000u : 0);
 
 	memset(a->bytes, 0, 20);
@@ -222,62 +227,223 @@ static enum fragment_step take(struct alone *a, uint16_t id, uint32_t begin, uin
 	a->bytes[6] = (uint8_t)(offset >> 8);
 	a->bytes[7] = (uint8_t)offset;
 	a->bytes[9] = NAT_UDP;
-	return fragments_take(a->fragments, &packet, &tuple, 2000, now, &reason);
+	memcpy(a->bytes + 12, &source, 4);
+	return fragments_take(a->fragments, &packet, &tuple, 2000, now, &datagram, &reason);
+}
+
+/* The same for a dataplane that is alone: it knows a datagram by its first fragment. */
+static enum fragment_step take_from(struct alone *a, uint32_t source, uint16_t id, uint32_t begin,
+				    uint32_t end, bool more, struct monotime now)
+{
+	enum fragment_step step = take_raw(a, source, id, begin, end, more, now);
+
+	if (step == FRAGMENT_ORPHAN)
+		return FRAGMENT_KEPT;
+	if (step != FRAGMENT_FIRST)
+		return step;
+	struct nat_tuple tuple = {.source = source, .protocol = NAT_UDP};
+	fragments_known(a->fragments, datagram, &tuple, fragments_identification(a->fragments),
+			now);
+	return FRAGMENT_TUPLE;
+}
+
+static enum fragment_step take(struct alone *a, uint16_t id, uint32_t begin, uint32_t end,
+			       bool more, struct monotime now)
+{
+	return take_from(a, 1, id, begin, end, more, now);
 }
 
 static unsigned release(struct alone *a)
 {
 	struct engine_packet packet;
+	struct nat_tuple tuple;
 	unsigned n = 0;
 
-	while (fragments_next(a->fragments, a->released, &packet))
+	while (fragments_next(a->fragments, datagram, a->released, &packet, &tuple))
 		n++;
 	return n;
 }
 
+/* RFC 4787 REQ-14a: 3,000 first fragments of one host, and of as many hosts. */
 Test(fragments, a_flood_of_first_fragments_does_not_hurt_datagrams_in_order)
+{
+	for (unsigned many = 0; many < 2; many++) {
+		struct alone *a = alone_new();
+		uint32_t datagrams, chunks;
+
+		cr_assert_eq(take_from(a, 7, 1, 0, 1480, true, start), FRAGMENT_TUPLE);
+		for (unsigned i = 0; i < 3000; i++)
+			cr_assert_eq(
+			    take_from(a, many ? 100 + i : 8, (uint16_t)i, 0, 1480, true, start),
+			    FRAGMENT_TUPLE);
+		for (unsigned i = 0; i < 100; i++) {
+			uint16_t id = (uint16_t)(10000 + i);
+			cr_assert_eq(take(a, id, 0, 1480, true, start), FRAGMENT_TUPLE);
+			cr_assert_eq(take(a, id, 1480, 2960, true, start), FRAGMENT_TUPLE);
+			cr_assert_eq(take(a, id, 2960, 3000, false, start), FRAGMENT_TUPLE);
+		}
+		fragments_held(a->fragments, &datagrams, &chunks);
+		cr_expect_leq(datagrams, FRAGMENTS_KNOWN);
+		/* One host's flood does not even touch what another had begun. */
+		cr_expect_eq(take_from(a, 7, 1, 1480, 2000, false, start),
+			     many ? FRAGMENT_KEPT : FRAGMENT_TUPLE);
+		fragments_tick(a->fragments, monotime_add_ms(start, 2000));
+		fragments_held(a->fragments, &datagrams, &chunks);
+		cr_expect_eq(datagrams, 0);
+		cr_expect_eq(chunks, 0);
+		alone_free(a);
+	}
+}
+
+/* RFC 4787 REQ-14a: 5,000 later fragments without their first ones, of one host or of many. */
+Test(fragments, a_flood_of_later_fragments_is_bounded_and_counted)
+{
+	for (unsigned many = 0; many < 2; many++) {
+		struct alone *a = alone_new();
+		uint32_t datagrams, chunks, parked = 5000, last = 0;
+
+		take_from(a, 7, 1, 0, 1480, true, start);
+		take_from(a, 7, 2, 1480, 2000, false, start);
+		for (unsigned i = 0; i < parked; i++) {
+			last = many ? 100 + i : 8;
+			cr_assert_eq(take_from(a, last, (uint16_t)i, 1480, 2960, false, start),
+				     FRAGMENT_KEPT);
+		}
+		fragments_held(a->fragments, &datagrams, &chunks);
+		cr_expect_leq(chunks, FRAGMENTS_ORPHAN_CHUNKS);
+		cr_expect_leq(datagrams, 1 + FRAGMENTS_ORPHANS);
+		cr_expect(many || datagrams <= 2 + FRAGMENTS_ORPHANS / FRAGMENTS_SHARE_OF);
+		cr_expect_eq(a->counters.drops[NAT_REASON_FRAGMENT_TABLE_FULL],
+			     parked + 2 - datagrams);
+		/* Orphans push out orphans only; and those of one host only its own. */
+		cr_expect_eq(take_from(a, 7, 1, 1480, 2960, true, start), FRAGMENT_TUPLE);
+		cr_expect_eq(take_from(a, 7, 2, 0, 1480, true, start), FRAGMENT_TUPLE);
+		cr_expect_eq(release(a), many ? 0 : 1);
+		/* the newest is still there */
+		cr_expect_eq(take_from(a, last, (uint16_t)(parked - 1), 0, 1480, true, start),
+			     FRAGMENT_TUPLE);
+		cr_expect_eq(release(a), 1);
+		fragments_tick(a->fragments, monotime_add_ms(start, 3000));
+		fragments_held(a->fragments, &datagrams, &chunks);
+		cr_expect_eq(datagrams + chunks, 0);
+		alone_free(a);
+	}
+}
+
+/* U5, REQ-14a: a few datagrams of the largest size fill a host's share of the memory, not more. */
+Test(fragments, one_hosts_orphans_do_not_take_all_the_memory)
 {
 	struct alone *a = alone_new();
 	uint32_t datagrams, chunks;
 
-	/* RFC 4787 REQ-14a */
-	for (unsigned i = 0; i < 3000; i++)
-		cr_assert_eq(take(a, (uint16_t)i, 0, 1480, true, start), FRAGMENT_TUPLE);
-	for (unsigned i = 0; i < 100; i++) {
-		uint16_t id = (uint16_t)(10000 + i);
-		cr_assert_eq(take(a, id, 0, 1480, true, start), FRAGMENT_TUPLE);
-		cr_assert_eq(take(a, id, 1480, 2960, true, start), FRAGMENT_TUPLE);
-		cr_assert_eq(take(a, id, 2960, 3000, false, start), FRAGMENT_TUPLE);
-	}
+	for (uint16_t id = 0; id < 100; id++)
+		for (uint32_t i = 1; i < 44; i++)
+			take_from(a, 8, id, i * 1480, i * 1480 + 1480, true, start);
 	fragments_held(a->fragments, &datagrams, &chunks);
-	cr_expect_leq(datagrams, FRAGMENTS_DATAGRAMS);
-	fragments_tick(a->fragments, monotime_add_ms(start, 2000));
-	fragments_held(a->fragments, &datagrams, &chunks);
-	cr_expect_eq(datagrams, 0);
-	cr_expect_eq(chunks, 0);
+	cr_expect_leq(chunks, FRAGMENTS_ORPHAN_CHUNKS / FRAGMENTS_CHUNKS_SHARE_OF);
+	cr_expect_eq(take_from(a, 7, 1, 1480, 2000, false, start), FRAGMENT_KEPT);
+	cr_expect_eq(take_from(a, 7, 1, 0, 1480, true, start), FRAGMENT_TUPLE);
+	cr_expect_eq(release(a), 1);
 	alone_free(a);
 }
 
-Test(fragments, a_flood_of_later_fragments_is_bounded_and_counted)
+/* ---- what the table is asked for */
+
+Test(fragments, an_orphan_is_asked_for_once)
 {
 	struct alone *a = alone_new();
-	uint32_t datagrams, chunks, parked = 5000;
+	struct nat_tuple tuple = {.source = 1, .source_port = 9, .protocol = NAT_UDP};
 
-	for (unsigned i = 0; i < parked; i++)
-		cr_assert_eq(take(a, (uint16_t)i, 1480, 2960, false, start), FRAGMENT_KEPT);
-	fragments_held(a->fragments, &datagrams, &chunks);
-	cr_expect_leq(chunks, FRAGMENTS_CHUNKS);
-	cr_expect_leq(datagrams, FRAGMENTS_DATAGRAMS);
-	cr_expect_eq(a->counters.drops[NAT_REASON_FRAGMENT_TABLE_FULL], parked - datagrams);
-	/* the newest is still there */
-	cr_expect_eq(take(a, (uint16_t)(parked - 1), 0, 1480, true, start), FRAGMENT_TUPLE);
-	cr_expect_eq(release(a), 1);
-	fragments_tick(a->fragments, monotime_add_ms(start, 3000));
-	cr_expect_eq(a->counters.drops[NAT_REASON_FRAGMENT_TIMEOUT], datagrams - 1);
-	fragments_held(a->fragments, &datagrams, &chunks);
-	cr_expect_eq(datagrams + chunks, 0);
+	cr_expect_eq(take_raw(a, 1, 5, 1480, 2960, true, start), FRAGMENT_ORPHAN);
+	uint64_t id = datagram;
+	cr_expect_eq(take_raw(a, 1, 5, 2960, 3000, false, start), FRAGMENT_KEPT);
+	cr_expect_eq(datagram, id);
+	cr_expect_eq(fragments_state(a->fragments, id), FRAGMENT_WAITING);
+	tuple.realm = NAT_REALM_INSIDE;
+	cr_expect_eq(fragments_find(a->fragments, &tuple, 5, start), id);
+	cr_expect_eq(fragments_find(a->fragments, &tuple, 6, start), 0);
+	fragments_known(a->fragments, id, &tuple, 777, start);
+	cr_expect_eq(release(a), 2);
+	cr_expect_eq(a->released[4] << 8 | a->released[5], 777);
+	cr_expect_eq(take_raw(a, 1, 5, 3000, 3008, true, start), FRAGMENT_REFUSE,
+		     "behind the end, which it knows");
 	alone_free(a);
 }
+
+Test(fragments, a_first_one_that_waits_leaves_first_and_all_with_its_number)
+{
+	struct alone *a = alone_new();
+	struct nat_tuple tuple = {.source = 1, .protocol = NAT_UDP}, out;
+	struct engine_packet first = {.data = a->bytes, .length = 1500, .ingress = 1}, packet;
+	static const unsigned offsets[] = {0, 2960, 1480};
+
+	take_raw(a, 1, 5, 2960, 3000, false, start);
+	cr_expect_eq(take_raw(a, 1, 5, 0, 1480, true, start), FRAGMENT_FIRST);
+	cr_assert(fragments_wait(a->fragments, datagram, &tuple, &first, start));
+	cr_expect_eq(take_raw(a, 1, 5, 1480, 2960, true, start), FRAGMENT_KEPT);
+	cr_expect_eq(take_raw(a, 1, 5, 0, 1480, true, start), FRAGMENT_KEPT, "a duplicate");
+	cr_expect_not(fragments_next(a->fragments, datagram, a->released, &packet, &out));
+	fragments_known(a->fragments, datagram, NULL, 4711, start);
+	for (unsigned i = 0; i < 3; i++) {
+		cr_assert(fragments_next(a->fragments, datagram, a->released, &packet, &out));
+		cr_expect_eq(((a->released[6] & 0x1fu) << 8 | a->released[7]) * 8, offsets[i]);
+		cr_expect_eq(a->released[4] << 8 | a->released[5], 4711);
+		cr_expect(nat_tuple_equal(&out, &tuple));
+	}
+	cr_expect_not(fragments_next(a->fragments, datagram, a->released, &packet, &out));
+	cr_expect_eq(fragments_state(a->fragments, datagram), FRAGMENT_NONE, "complete: forgotten");
+	alone_free(a);
+}
+
+Test(fragments, others_wait_while_the_flow_is_asked_for)
+{
+	struct alone *a = alone_new();
+
+	cr_expect_eq(take(a, 5, 0, 1480, true, start), FRAGMENT_TUPLE);
+	uint64_t id = datagram;
+	fragments_resolving(a->fragments, id);
+	cr_expect_eq(take(a, 5, 1480, 2960, true, start), FRAGMENT_KEPT);
+	cr_expect_eq(release(a), 0);
+	fragments_resolved(a->fragments, id);
+	cr_expect_eq(release(a), 1);
+	fragments_resolving(a->fragments, id);
+	take(a, 5, 2960, 4440, true, start);
+	fragments_refuse(a->fragments, id, NAT_REASON_PORTS_EXHAUSTED);
+	cr_expect_eq(a->counters.drops[NAT_REASON_PORTS_EXHAUSTED], 1);
+	cr_expect_eq(take(a, 5, 4440, 5000, false, start), FRAGMENT_REFUSE);
+	alone_free(a);
+}
+
+Test(fragments, a_datagram_to_be_cut_waits_and_is_found_by_nobody_else)
+{
+	struct alone *a = alone_new();
+	struct engine_packet packet = {
+	    .data = a->bytes, .length = 3000, .ingress = 1, .partial_checksum = true};
+	struct engine_packet out;
+	struct nat_tuple tuple;
+	uint16_t number;
+
+	memset(a->bytes, 0, sizeof a->bytes);
+	a->bytes[0] = 0x45;
+	uint64_t one = fragments_whole(a->fragments, &packet, 2000, start);
+	uint64_t two = fragments_whole(a->fragments, &packet, 2000, start);
+	cr_assert(one && two && one != two);
+	fragments_key(a->fragments, one, &tuple, &number);
+	cr_expect_eq(fragments_find(a->fragments, &tuple, number, start), 0);
+	fragments_known(a->fragments, two, NULL, 12, start);
+	cr_assert(fragments_next(a->fragments, two, a->released, &out, &tuple));
+	cr_expect_eq(out.length, 3000);
+	cr_expect(out.partial_checksum);
+	cr_expect_eq(a->released[5], 12);
+	cr_expect_not(fragments_next(a->fragments, two, a->released, &out, &tuple));
+	cr_expect_eq(fragments_state(a->fragments, two), FRAGMENT_NONE);
+	fragments_tick(a->fragments, monotime_add_ms(start, 2000));
+	cr_expect_eq(fragments_state(a->fragments, one), FRAGMENT_NONE);
+	cr_expect_eq(a->counters.drops[NAT_REASON_PENDING_TIMEOUT], 1);
+	alone_free(a);
+}
+
+/* ---- sizes, times, holes */
 
 Test(fragments, the_largest_datagram_passes_backwards)
 {
@@ -317,8 +483,8 @@ Test(fragments, too_many_holes_are_refused)
 
 	for (uint32_t i = 1; i < 200; i++)
 		kept += take(a, 1, i * 32, i * 32 + 8, true, start) == FRAGMENT_KEPT;
-	cr_expect_eq(kept, FRAGMENTS_RANGES);
-	cr_expect_eq(a->counters.drops[NAT_REASON_FRAGMENT_MALFORMED], FRAGMENTS_RANGES);
+	cr_expect_eq(kept, RANGES_MAX);
+	cr_expect_eq(a->counters.drops[NAT_REASON_FRAGMENT_MALFORMED], RANGES_MAX);
 	alone_free(a);
 }
 

@@ -60,7 +60,9 @@ Test(quota, weights_count_and_what_cannot_fit_is_said)
 	cr_expect_eq(quota_victim(quota, 7, 1, 0), QUOTA_FULL, "only what is to be kept");
 	cr_expect_eq(quota_victim(quota, 7, 1, QUOTA_NONE), 0);
 	cr_expect_eq(quota_victim(quota, 8, SHARE + 1, QUOTA_NONE), QUOTA_FULL);
+	cr_expect_eq(quota_weight(quota, 0), 6);
 	quota_leave(quota, 0);
+	cr_expect_eq(quota_weight(quota, 0), 0);
 	cr_expect_eq(quota_used(quota), 0);
 	cr_expect_eq(quota_oldest(quota), QUOTA_NONE);
 }
