@@ -27,19 +27,20 @@ CASES = []
 
 
 class Case:
-    def __init__(self, function, cites, on_nft, behaviour, expected_failure):
-        self.function, self.cites, self.on_nft = function, cites, on_nft
+    def __init__(self, function, cites, on_nft, behaviour, expected_failure, last):
+        self.function, self.cites, self.on_nft, self.last = function, cites, on_nft, last
         self.behaviour, self.expected_failure = behaviour, expected_failure
         self.suite = os.path.splitext(os.path.basename(function.__code__.co_filename))[0]
         self.name = function.__name__
         self.text = re.sub(r"\s+", " ", (function.__doc__ or "").strip())
 
 
-def case(*cites, on_nft=None, behaviour="adf", expected_failure=None):
+def case(*cites, on_nft=None, behaviour="adf", expected_failure=None, last=False):
     """behaviour: the filtering that the NAT has meanwhile (labs.py). expected_failure: {form: why};
-    a form there that passes is a failure, too, so that the note cannot outlive its reason."""
+    a form there that passes is a failure, too, so that the note cannot outlive its reason. last: it
+    may harm what runs after it, on the kernel."""
     def note(function):
-        CASES.append(Case(function, cites, on_nft, behaviour, expected_failure or {}))
+        CASES.append(Case(function, cites, on_nft, behaviour, expected_failure or {}, last))
         return function
     return note
 
