@@ -18,6 +18,7 @@ void config_defaults(struct config *config)
 	    .journal = "none",
 	    .capacity = {.mappings = 1000000, .sessions = 1000000, .subscribers = 100000,
 			 .fragments = 16384},
+	    .log = {.blocks = true, .target = "stderr"},
 	    .lease_ms = 10000,
 	    .heartbeat_ms = 2000,
 	    .grace_ms = 300000,

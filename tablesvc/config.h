@@ -20,6 +20,7 @@ enum {
 	CONFIG_PCP_LISTEN_MAX = 64,
 	CONFIG_NAME_MAX = 32,
 	CONFIG_ADDRESS_TEXT_MAX = 128,
+	CONFIG_TARGET_MAX = 256,
 };
 
 enum config_filtering { CONFIG_EIF, CONFIG_ADF, CONFIG_APDF };
@@ -85,6 +86,16 @@ struct config_limits { /* of one subscriber */
 	uint32_t creations_per_second; /* default 1000, burst twice that; 0 = no limit */
 };
 
+enum config_log_format { CONFIG_LOG_AUTO, CONFIG_LOG_JSON, CONFIG_LOG_RFC5424 };
+
+struct config_log {
+	bool blocks;	   /* a line for each port block granted and released; default true */
+	bool sessions;	   /* and for each session; default false (RFC 6888 REQ-14) */
+	bool destinations; /* with its remote endpoint; default false (RFC 6888 REQ-12) */
+	enum config_log_format format;	/* auto: JSON, structured data for syslog */
+	char target[CONFIG_TARGET_MAX]; /* stderr, file:PATH, syslog:HOST:PORT, syslog:unix:PATH */
+};
+
 struct config {
 	uint64_t generation; /* counts reloads */
 	char listen[CONFIG_LISTEN_MAX][CONFIG_ADDRESS_TEXT_MAX]; /* HOST:PORT or unix:PATH */
@@ -94,6 +105,7 @@ struct config {
 		char certificate[256], key[256], ca[256]; /* "" = no TLS */
 	} tls;
 	char journal[16]; /* "none" */
+	struct config_log log;
 	struct {
 		uint32_t mappings, sessions, subscribers, fragments;
 	} capacity;

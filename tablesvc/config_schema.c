@@ -30,6 +30,15 @@ static const struct config_key service_keys[] = {
     {NULL},
 };
 
+static const struct config_key log_keys[] = {
+    {"blocks", CONFIG_BOOL, AT(log.blocks)},
+    {"sessions", CONFIG_BOOL, AT(log.sessions)},
+    {"destinations", CONFIG_BOOL, AT(log.destinations)},
+    {"target", CONFIG_LOG_TARGET, AT(log.target)},
+    {"format", CONFIG_LOG_FORMAT, AT(log.format)},
+    {NULL},
+};
+
 /* Handles have 32 bits of slot; memory is allocated at start, so the limits are what one machine
  * has. */
 static const struct config_key capacity_keys[] = {
@@ -159,6 +168,7 @@ static const struct config_key pcp_keys[] = {
 /* Read in this order, whatever the file's: what is referred to by name comes first. */
 const struct config_key config_keys[] = {
     {"service", CONFIG_MAP, .keys = service_keys},
+    {"log", CONFIG_MAP, .keys = log_keys},
     {"capacity", CONFIG_MAP, .keys = capacity_keys},
     {"lease", CONFIG_MAP, .keys = lease_keys},
     {"timers", CONFIG_MAP, .keys = timers_keys},

@@ -20,6 +20,8 @@ enum config_kind {
 	CONFIG_JOURNAL,	     /* char[16] */
 	CONFIG_LISTEN,	     /* char[CONFIG_ADDRESS_TEXT_MAX]: HOST:PORT or unix:PATH */
 	CONFIG_ADMIN,	     /* the same without unix, or "off" */
+	CONFIG_LOG_TARGET,   /* char[CONFIG_TARGET_MAX] */
+	CONFIG_LOG_FORMAT,   /* enum config_log_format */
 	CONFIG_FILTERING,    /* enum config_filtering */
 	CONFIG_MSS,	     /* uint16_t: off, auto, or a number */
 	CONFIG_PORTS,	     /* uint16_t first, last */

@@ -28,6 +28,13 @@ static const char *const filtering_names[] = {
 };
 enum { FILTERINGS = sizeof filtering_names / sizeof filtering_names[0] };
 
+static const char *const log_format_names[] = {
+    [CONFIG_LOG_AUTO] = "auto",
+    [CONFIG_LOG_JSON] = "json",
+    [CONFIG_LOG_RFC5424] = "rfc5424",
+};
+enum { LOG_FORMATS = sizeof log_format_names / sizeof log_format_names[0] };
+
 const char *config_duration_text(uint32_t ms, char *buffer, unsigned size)
 {
 	unsigned used = 0;
@@ -235,6 +242,31 @@ static int read_mss(const char *text, uint16_t *at, char *why, unsigned why_size
 	return 0;
 }
 
+static int read_log_target(const char *text, char *at, char *why, unsigned why_size)
+{
+	char listen[CONFIG_ADDRESS_TEXT_MAX], reason[256];
+	const char *syslog = strncmp(text, "syslog:", 7) == 0 ? text + 7 : NULL;
+
+	if (strcmp(text, "stderr") != 0 && (strncmp(text, "file:/", 6) != 0 || !text[6]) &&
+	    (!syslog || read_listen(syslog, listen, reason, sizeof reason) != 0))
+		return fail(SHOW " is no place for a log; allowed: stderr, file:/PATH, "
+				 "syslog:HOST:PORT, syslog:unix:/PATH",
+			    text);
+	return read_text(text, at, CONFIG_TARGET_MAX, why, why_size);
+}
+
+static int read_log_format(const char *text, enum config_log_format *at, char *why,
+			   unsigned why_size)
+{
+	for (unsigned i = 0; i < LOG_FORMATS; i++) {
+		if (strcasecmp(text, log_format_names[i]) == 0) {
+			*at = (enum config_log_format)i;
+			return 0;
+		}
+	}
+	return fail(SHOW " is no format of a log; allowed: auto, json, rfc5424", text);
+}
+
 static int read_ports(const char *text, uint16_t *at, char *why, unsigned why_size)
 {
 	const char *p = text;
@@ -373,6 +405,10 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_listen(text, at, why, why_size);
 	case CONFIG_ADMIN:
 		return read_admin(text, at, why, why_size);
+	case CONFIG_LOG_TARGET:
+		return read_log_target(text, at, why, why_size);
+	case CONFIG_LOG_FORMAT:
+		return read_log_format(text, at, why, why_size);
 	case CONFIG_FILTERING:
 		return read_filtering(text, at, why, why_size);
 	case CONFIG_MSS:
@@ -450,7 +486,11 @@ void config_value_print(enum config_kind kind, const struct config *references, 
 	case CONFIG_NAME:
 	case CONFIG_JOURNAL:
 	case CONFIG_LISTEN:
+	case CONFIG_LOG_TARGET:
 		print_quoted(text, out);
+		return;
+	case CONFIG_LOG_FORMAT:
+		fputs(log_format_names[*(const enum config_log_format *)at], out);
 		return;
 	case CONFIG_FILTERING:
 		fputs(filtering_names[*(const enum config_filtering *)at], out);

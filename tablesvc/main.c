@@ -3,8 +3,9 @@
  * conat-tablesvc. The main thread has signals, reloads and the admin HTTP server; the server's
  * thread owns the table and gRPC.
  *
- * Start: arguments, configuration, log, parent, signal mask, journal, table, server (gRPC's threads
- * inherit the mask, so signals come here), HTTP, server's thread, READY. Stop: the mirror.
+ * Start: arguments, configuration, log, parent, signal mask, event log, journal, table, server
+ * (gRPC's threads inherit the mask, so signals come here), HTTP, server's thread, READY. Stop: the
+ * mirror.
  */
 #include <errno.h>
 #include <event2/event.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 #include "common/base/err.h"
 #include "common/base/http.h"
+#include "tablesvc/event_writer.h"
 #include "tablesvc/options.h"
 #include "tablesvc/server.h"
 #include "tablesvc/service_metrics.h"
@@ -28,6 +30,8 @@ struct service {
 	struct options options;
 	struct config *config;
 	struct random_source random;
+	uint64_t epoch;
+	struct event_writer *events;
 	struct journal *journal;
 	struct table *table;
 	struct server *server;
@@ -92,9 +96,11 @@ static void on_metrics(void *context, struct metrics *out)
 {
 	struct service *service = context;
 	static struct server_counters counters; /* main thread only; too big for the stack */
+	struct event_writer_counters events;
 
 	server_counters(service->server, &counters);
-	service_metrics(&counters, server_ready(service->server), out);
+	event_writer_counters(service->events, &events);
+	service_metrics(&counters, &events, server_ready(service->server), out);
 }
 
 static bool on_healthy(void *context, char *why, unsigned size)
@@ -146,10 +152,14 @@ static void on_reload(evutil_socket_t number, short events, void *context)
 		config->generation = service->config->generation + 1;
 		err = config_check_reload(service->config, config, error, sizeof error);
 		if (!err)
+			err = event_writer_check(&config->log, error, sizeof error);
+		if (!err)
 			err = server_reload(service->server, config, error, sizeof error);
 		if (err)
 			config_free(config);
 	}
+	/* Also when the rest was refused: the file may have been moved away (logrotate). */
+	event_writer_reopen(service->events, err ? &service->config->log : &config->log);
 	if (err) {
 		log_error("configuration not reloaded, the old one stays: %s", error);
 		sd_notifyf(0, "READY=1\nSTATUS=not reloaded: %s", error);
@@ -279,9 +289,18 @@ static int start(struct service *service)
 	log_warning("journal=none: nothing survives a restart of this service; dataplanes will "
 		    "drop every flow when it comes back");
 	service->random = random_system();
-	int err = journal_none_new(&service->journal);
+	service->epoch = epoch_now();
+	int err = event_writer_new(&service->config->log, NULL, EVENT_RING_SIZE, error,
+				   sizeof error, &service->events);
+	if (err) {
+		log_error("%s", error);
+		return -1;
+	}
+	event_writer_mark(service->events, EVENT_SERVICE_STARTED, service->epoch);
+	err = journal_none_new(&service->journal);
 	if (!err)
-		err = table_new(service->config, service->journal, &service->random, epoch_now(),
+		err = table_new(service->config, service->journal,
+				event_writer_log(service->events), &service->random, service->epoch,
 				monotime_now(), &service->table);
 	if (err) {
 		log_error("the table cannot be made: %s mappings=%u sessions=%u subscribers=%u",
@@ -316,6 +335,7 @@ static void stop(struct service *service)
 	table_free(service->table);
 	if (service->journal)
 		service->journal->ops->free(service->journal);
+	event_writer_free(service->events);
 	config_free(service->config);
 }
 
@@ -338,6 +358,7 @@ static int run(struct service *service)
 	pthread_sigmask(SIG_SETMASK, &none, NULL);
 	event_base_dispatch(service->base);
 	pthread_join(service->thread, NULL);
+	event_writer_mark(service->events, EVENT_SERVICE_STOPPED, service->epoch);
 	log_notice("stopped");
 	return 0;
 }

@@ -144,8 +144,10 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 		m->flags |= MAPPING_REDIRECT;
 	link_internal(t, index);
 	link_subscriber(t, index);
-	if (granted)
+	if (granted) {
 		table_journal(t, JOURNAL_BLOCK_GRANT, m, 0);
+		event_block(t, EVENT_BLOCK_ALLOCATED, m);
+	}
 	table_journal(t, JOURNAL_MAPPING_CREATE, m, 0);
 	struct nat_endpoint external = mapping_external(t, m);
 	negative_end(t, protocol, &external);
@@ -188,6 +190,7 @@ uint32_t mapping_create_static(struct table *t, const struct config_static *want
 	link_internal(t, index);
 	link_subscriber(t, index);
 	table_journal(t, JOURNAL_STATIC_ADD, m, 0);
+	event_static(t, EVENT_STATIC_ADDED, m);
 	negative_end(t, wanted->protocol, &wanted->external);
 	return index;
 }
@@ -225,13 +228,16 @@ void mapping_release(struct table *t, uint32_t index)
 	table_journal(t, m->flags & MAPPING_STATIC ? JOURNAL_STATIC_DELETE : JOURNAL_MAPPING_DELETE, m,
 		      0);
 	if (m->flags & MAPPING_STATIC) {
+		event_static(t, EVENT_STATIC_REMOVED, m);
 		portpool_unreserve(t->pools, m->place);
 	} else {
 		bool freed = false;
 		portpool_release(t->pools, &subscriber_at(t, m->subscriber)->share, m->place,
 				 t->config.hold_down_ms, t->now, &freed);
-		if (freed)
+		if (freed) {
 			table_journal(t, JOURNAL_BLOCK_FREE, m, 0);
+			event_block(t, EVENT_BLOCK_RELEASED, m);
+		}
 	}
 	m->used = false;
 	subscriber_release(t, m->subscriber);

@@ -62,6 +62,8 @@ bool portpool_has_address(const struct portpool *pools, nat_be32 address);
 struct nat_endpoint portpool_endpoint(const struct portpool *pools, uint64_t place);
 /* Index in the configuration; UINT_MAX when the address is retired. */
 unsigned portpool_pool(const struct portpool *pools, uint64_t place);
+/* The ports of the block around it; false outside of the pool's range: no block. */
+bool portpool_range(const struct portpool *pools, uint64_t place, uint16_t *first, uint16_t *last);
 bool portpool_retired(const struct portpool *pools, uint64_t place);
 /* What allocate or reserve stored there, 0 = free. */
 uint32_t portpool_owner(const struct portpool *pools, uint64_t place);

@@ -84,6 +84,19 @@ unsigned portpool_pool(const struct portpool *pools, uint64_t place)
 	return pool == POOL_RETIRED ? UINT_MAX : pool;
 }
 
+bool portpool_range(const struct portpool *pools, uint64_t place, uint16_t *first, uint16_t *last)
+{
+	struct port_spot spot = portpool_spot(pools, place);
+	const struct port_address *address = &pools->addresses[spot.address];
+
+	if (spot.block == NO_BLOCK)
+		return false;
+	*first = (uint16_t)(address->port_first +
+			    (spot.block % BLOCKS_PER_ADDRESS << address->shift));
+	*last = (uint16_t)(*first + (1u << address->shift) - 1);
+	return true;
+}
+
 bool portpool_retired(const struct portpool *pools, uint64_t place)
 {
 	return pools->addresses[(uint32_t)place >> 16].pool == POOL_RETIRED;

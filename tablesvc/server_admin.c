@@ -209,13 +209,53 @@ static void drain(struct peer *peer, const void *message)
 	reply_and_end(peer, &r.base);
 }
 
+static void who(struct peer *peer, const void *message)
+{
+	const Conat__V1__WhoRequest *m = message;
+	struct table_who_row rows[TABLE_WHO_MAX];
+	struct nat_endpoint external;
+	Conat__V1__WhoRow out[TABLE_WHO_MAX], *pointers[TABLE_WHO_MAX];
+	endpoint_pb endpoints[TABLE_WHO_MAX][2];
+	Conat__V1__WhoReply r = CONAT__V1__WHO_REPLY__INIT;
+	bool in_pool;
+
+	if (!endpoint_in(m->external, &external) || !external.address || !external.port ||
+	    (m->protocol && !wire_protocol_known(m->protocol))) {
+		refuse(peer, ERR_INVALID, "who needs an external IPv4 address with port");
+		return;
+	}
+	r.n_rows =
+	    table_who(peer->server->table, &external, (uint8_t)m->protocol, rows, &in_pool);
+	for (unsigned i = 0; i < r.n_rows; i++) {
+		conat__v1__who_row__init(&out[i]);
+		endpoints[i][0] = admin_endpoint(&rows[i].internal);
+		endpoints[i][1] =
+		    admin_endpoint(&(struct nat_endpoint){.address = rows[i].external});
+		out[i].kind = admin_text(rows[i].kind);
+		out[i].realm = rows[i].realm;
+		out[i].realm_name = admin_text(rows[i].realm_name);
+		out[i].protocol = rows[i].protocol;
+		out[i].internal = rows[i].internal.address ? &endpoints[i][0] : NULL;
+		out[i].redirect = admin_text(rows[i].redirect);
+		out[i].external = &endpoints[i][1];
+		out[i].first_port = rows[i].first_port;
+		out[i].last_port = rows[i].last_port;
+		out[i].pool = admin_text(rows[i].pool);
+		out[i].sessions = rows[i].sessions;
+		pointers[i] = &out[i];
+	}
+	r.rows = pointers;
+	r.in_pool = in_pool;
+	reply_and_end(peer, &r.base);
+}
+
 /* ---- methods ---- */
 
 struct method {
 	const char *name;
 	const ProtobufCMessageDescriptor *request;
-	void (*answer)(struct peer *peer, const void *message);			/* one reply */
-	admin_step *step;							/* a list */
+	void (*answer)(struct peer *peer, const void *message); /* one reply */
+	admin_step *step;					/* a list */
 };
 
 static const struct method methods[] = {
@@ -224,6 +264,7 @@ static const struct method methods[] = {
     {"StaticDelete", &conat__v1__static_mapping__descriptor, .answer = static_delete},
     {"Delete", &conat__v1__filter__descriptor, .answer = delete},
     {"Drain", &conat__v1__drain_request__descriptor, .answer = drain},
+    {"Who", &conat__v1__who_request__descriptor, .answer = who},
     {"Mappings", &conat__v1__filter__descriptor, .step = admin_mappings},
     {"Sessions", &conat__v1__filter__descriptor, .step = admin_sessions},
     {"Subscribers", &conat__v1__filter__descriptor, .step = admin_subscribers},

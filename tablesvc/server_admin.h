@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to NatAdmin: server_admin.c has the calls, server_admin_rows.c what its lists are made of. */
+/* Private to NatAdmin: server_admin.c has the calls, server_admin_rows.c what its lists are made
+ * of. */
 #ifndef TABLESVC_SERVER_ADMIN_H
 #define TABLESVC_SERVER_ADMIN_H
 
@@ -22,7 +23,7 @@ char *admin_text(const char *s);
  * peer->listing.cursor is 0 when that was the end.
  */
 typedef unsigned admin_step(struct peer *peer, unsigned max, struct monotime now);
-admin_step admin_mappings, admin_sessions, admin_subscribers, admin_pools,
-    admin_dataplanes, admin_statics;
+admin_step admin_mappings, admin_sessions, admin_subscribers, admin_pools, admin_dataplanes,
+    admin_statics;
 
 #endif

@@ -163,7 +163,23 @@ static void write_pools(const struct server_counters *c, struct metrics *out)
 		metrics_sample(out, c->pools[i].exhausted, "pool", c->pools[i].name, NULL);
 }
 
-void service_metrics(const struct server_counters *counters, bool ready, struct metrics *out)
+static void write_events(const struct event_writer_counters *events, struct metrics *out)
+{
+	metrics_family(out, "conat_log_events_total", METRICS_COUNTER,
+		       "Events for the log of blocks and sessions.");
+	metrics_sample(out, events->written, "result", "written", NULL);
+	metrics_sample(out, events->lost, "result", "lost", NULL);
+	metrics_counter(out, "conat_log_write_errors_total",
+			"Attempts to write events that failed; each is tried again.",
+			events->errors);
+	metrics_gauge(out, "conat_log_events_waiting", "Events that wait to be written.",
+		      events->waiting);
+	metrics_gauge(out, "conat_log_broken", "1 while the log's target cannot be written.",
+		      events->broken);
+}
+
+void service_metrics(const struct server_counters *counters,
+		     const struct event_writer_counters *events, bool ready, struct metrics *out)
 {
 	metrics_process(out, "conat-tablesvc");
 	metrics_gauge(out, "conat_ready", "1 while dataplanes are served.", ready);
@@ -178,4 +194,5 @@ void service_metrics(const struct server_counters *counters, bool ready, struct 
 			counters->table.refused);
 	write_streams(counters, out);
 	write_pools(counters, out);
+	write_events(events, out);
 }

@@ -118,6 +118,7 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 	arm(t, index);
 	t->counters.created++;
 	table_journal(t, JOURNAL_SESSION_CREATE, m, index);
+	event_session(t, EVENT_SESSION_CREATED, index);
 	*out = index;
 	return NAT_REASON_NONE;
 }
@@ -205,6 +206,7 @@ void session_end(struct table *t, uint32_t index, unsigned reason)
 	subscriber_at(t, m->subscriber)->n_sessions--;
 	t->counters.fenced++;
 	table_journal(t, JOURNAL_SESSION_DELETE, m, index);
+	event_session(t, EVENT_SESSION_ENDED, index);
 	uint64_t tell = s->holders & t->active;
 	if (tell) {
 		t->counters.invalidated++;

@@ -121,13 +121,14 @@ static int allocate(struct table *t)
 	return err;
 }
 
-int table_new(const struct config *config, struct journal *journal, struct random_source *random,
-	      uint64_t epoch, struct monotime now, struct table **out)
+int table_new(const struct config *config, struct journal *journal, struct event_log *events,
+	      struct random_source *random, uint64_t epoch, struct monotime now, struct table **out)
 {
 	struct table *t = calloc(1, sizeof *t);
 	if (!t)
 		return ERR_NOMEM;
 	t->journal = journal;
+	t->events = events;
 	t->random = random;
 	t->key[0] = random->next(random->context);
 	t->key[1] = random->next(random->context);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The table: the authority over mappings and sessions, and its side of the coherence protocol
- * (design section 3). One thread, no locks, no I/O, no clock: now is an argument, randomness and the
- * journal are handed in. It knows no packets. Everything is allocated in table_new.
+ * (design section 3). One thread, no locks, no I/O, no clock: now is an argument, randomness, the
+ * journal and the event log are handed in. It knows no packets. Everything is allocated in table_new.
  */
 #ifndef TABLESVC_TABLE_H
 #define TABLESVC_TABLE_H
@@ -11,13 +11,18 @@
 #include "common/base/random.h"
 #include "common/wire/wire.h"
 #include "tablesvc/config.h"
+#include "tablesvc/events.h"
 #include "tablesvc/journal.h"
 
 struct table;
 
-/* config is copied as far as needed; journal is borrowed. epoch: greater than any before. */
-int table_new(const struct config *config, struct journal *journal, struct random_source *random,
-	      uint64_t epoch, struct monotime now, struct table **out);
+/*
+ * config is copied as far as needed; journal and events (event_log_none() for nobody) are borrowed.
+ * epoch: greater than any before.
+ */
+int table_new(const struct config *config, struct journal *journal, struct event_log *events,
+	      struct random_source *random, uint64_t epoch, struct monotime now,
+	      struct table **out);
 void table_free(struct table *table);
 
 /*
@@ -117,6 +122,21 @@ struct table_static_row {
 	struct config_static mapping;
 	const char *state, *origin;
 };
+
+/* Who has an external endpoint: the block around it, and what is mapped to it. */
+struct table_who_row {
+	const char *kind;	/* block, mapping, static */
+	uint8_t realm, protocol; /* 0 = all */
+	struct nat_endpoint internal; /* address 0: the clients of a redirect */
+	nat_be32 external;
+	uint16_t first_port, last_port;
+	uint32_t sessions;
+	const char *realm_name, *pool, *redirect;
+};
+enum { TABLE_WHO_MAX = 8 };
+/* protocol 0 = any. Up to TABLE_WHO_MAX rows; *in_pool: whether the address is ours at all. */
+unsigned table_who(const struct table *table, const struct nat_endpoint *external, uint8_t protocol,
+		   struct table_who_row *rows, bool *in_pool);
 
 /*
  * Streaming lists: *cursor starts at 0; fills up to max rows and returns how many; *cursor = 0 again

@@ -226,6 +226,7 @@ enum { STATICS_MAX = CONFIG_STATICS_MAX + 1024 };
 struct table {
 	struct config config; /* a deep copy; settings.c */
 	struct journal *journal;
+	struct event_log *events;
 	struct random_source *random;
 	uint64_t key[2];
 	uint64_t epoch, position;
@@ -302,6 +303,16 @@ static inline uint32_t ticks_of_ms(uint64_t ms)
 void table_index_realms(struct table *t);
 void table_set_now(struct table *t, struct monotime now);
 void table_journal(struct table *t, enum journal_kind kind, const struct mapping *m, uint32_t session);
+
+/* table_events.c */
+void event_block(struct table *t, enum event_kind kind, const struct mapping *m);
+void event_static(struct table *t, enum event_kind kind, const struct mapping *m);
+void event_session(struct table *t, enum event_kind kind, uint32_t session);
+void event_configuration(struct table *t);
+/* What people read, "removed" when a reload took it away. */
+const char *name_of_pool(const struct table *t, uint64_t place);
+const char *name_of_realm(const struct table *t, uint8_t realm);
+const char *name_of_redirect(const struct table *t, uint16_t redirect); /* rule + 1; 0: "" */
 
 /* settings.c */
 int settings_copy(struct config *to, const struct config *from);

@@ -39,12 +39,6 @@ static bool has_remote(const struct table *t, const struct table_filter *f, cons
 	return false;
 }
 
-static const char *pool_name(const struct table *t, uint64_t place)
-{
-	unsigned pool = portpool_pool(t->pools, place);
-	return pool < t->config.n_pools ? t->config.pools[pool].name : "removed";
-}
-
 /* Where to go on: 0 at the end. */
 static uint64_t next_cursor(uint64_t at, uint64_t end)
 {
@@ -68,7 +62,7 @@ unsigned table_mappings(struct table *t, const struct table_filter *filter, uint
 		    .external = mapping_external(t, m),
 		    .sessions = m->n_live,
 		    .is_static = m->flags & MAPPING_STATIC,
-		    .pool = pool_name(t, m->place),
+		    .pool = name_of_pool(t, m->place),
 		};
 	}
 	*cursor = next_cursor(i, t->mappings.fresh);
@@ -120,7 +114,7 @@ unsigned table_subscribers(struct table *t, const struct table_filter *filter, u
 		const char *pool = "";
 		if (s->mappings) {
 			external = mapping_external(t, mapping_at(t, s->mappings));
-			pool = pool_name(t, mapping_at(t, s->mappings)->place);
+			pool = name_of_pool(t, mapping_at(t, s->mappings)->place);
 		}
 		rows[n++] = (struct table_subscriber_row){
 		    .realm = s->realm,

@@ -110,6 +110,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 	t->config = fresh;
 	settings_free(&old);
 	table_index_realms(t);
+	event_configuration(t);
 	if (redirects || pools)
 		end_taken_over(t);
 	if (pools)

@@ -218,6 +218,7 @@ lab_config() {
 	  listen: [ "$LAB_TABLE" ]
 	  admin: "127.0.0.1:9464"
 	  journal: none
+	log: { target: "file:$(lab_state)/events.json" }
 	capacity: { mappings: 200000, sessions: 200000, subscribers: 1000 }
 	pools:
 	  - name: lab

@@ -233,7 +233,7 @@ static void start(struct bench *b)
 	struct wire_welcome welcome;
 
 	if (journal_none_new(&b->journal) ||
-	    table_new(&b->config, b->journal, &b->random, 1, b->now, &b->table))
+	    table_new(&b->config, b->journal, event_log_none(), &b->random, 1, b->now, &b->table))
 		fail("no memory for the table");
 	if (table_attach(b->table, &hello, b->now, &welcome, &b->dataplane))
 		fail("the table refused the dataplane");

@@ -334,8 +334,8 @@ bool sim_run(struct sim *sim, uint64_t seed, bool traced)
 	make_config(sim);
 	sim->wire_config = calloc(1, sizeof *sim->wire_config);
 	if (!sim->wire_config || journal_none_new(&sim->journal) != 0 ||
-	    table_new(&sim->config, sim->journal, &sim->random, 1 + below(sim, 1000),
-		      table_now(sim), &sim->table) != 0)
+	    table_new(&sim->config, sim->journal, event_log_none(), &sim->random,
+		      1 + below(sim, 1000), table_now(sim), &sim->table) != 0)
 		abort();
 	sim->next_op = sim->next_fault = sim->table_tick = sim->now;
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++)

@@ -38,8 +38,8 @@ int service_start(struct service *service, const char *yaml, const char *listen,
 	snprintf(service->config->listen[0], sizeof service->config->listen[0], "%s", listen);
 	err = journal_none_new(&service->journal);
 	if (!err)
-		err = table_new(service->config, service->journal, &service->random, epoch,
-				monotime_now(), &service->table);
+		err = table_new(service->config, service->journal, event_log_none(),
+				&service->random, epoch, monotime_now(), &service->table);
 	if (err)
 		snprintf(error, error_size, "table: %s", err_text(err));
 	if (!err)

@@ -90,7 +90,8 @@ void rig_start(struct rig *rig)
 {
 	rig->random = random_seeded(&rig->seed);
 	MUST(journal_none_new(&rig->journal) == 0);
-	MUST(table_new(&rig->config, rig->journal, &rig->random, 1, rig->now, &rig->table) == 0);
+	MUST(table_new(&rig->config, rig->journal, rig->events ? rig->events : event_log_none(),
+		       &rig->random, 1, rig->now, &rig->table) == 0);
 }
 
 void rig_stop(struct rig *rig)

@@ -12,6 +12,7 @@ struct rig {
 	struct config_realm realm;
 	struct config_prefix pool_prefix, realm_prefix;
 	struct journal *journal;
+	struct event_log *events; /* before rig_start; NULL = nobody listens */
 	struct random_source random;
 	uint64_t seed;
 	struct table *table;

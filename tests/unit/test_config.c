@@ -69,6 +69,10 @@ Test(config, defaults_are_those_of_the_design)
 	cr_expect(config->inbound_refresh && config->hairpinning);
 	cr_expect_eq(config->mss_clamp, WIRE_MSS_OFF);
 	cr_expect(config->icmp_errors_outside);
+	/* RFC 6888 REQ-14, REQ-12 */
+	cr_expect(config->log.blocks && !config->log.sessions && !config->log.destinations);
+	cr_expect_str_eq(config->log.target, "stderr");
+	cr_expect_eq(config->log.format, CONFIG_LOG_AUTO);
 	cr_expect_eq(config->pools[0].port_first, 1024);
 	cr_expect_eq(config->pools[0].port_last, 65535);
 	cr_expect_eq(config->pools[0].block_size, 256);
@@ -88,6 +92,8 @@ Test(config, every_kind_of_value_is_read)
 	    "  admin: off\n"
 	    "  tls: {certificate: /c.pem, key: /k.pem, ca: /ca.pem}\n"
 	    "capacity: {mappings: 1_000, sessions: 2000, subscribers: 64, fragments: 128}\n"
+	    "log: {blocks: false, sessions: true, destinations: yes, format: RFC5424,\n"
+	    "      target: \"syslog:unix:/dev/log\"}\n"
 	    "lease: {duration: 4, heartbeat: 500ms, grace: 1m30s, margin: 0m200ms}\n"
 	    "timers: {tcp_established: 2h4m, udp: 1d, hold_down: 0}\n"
 	    "behaviour: {inbound_refresh: no, hairpinning: off, mss_clamp: auto}\n"
@@ -110,6 +116,9 @@ Test(config, every_kind_of_value_is_read)
 	cr_expect_str_eq(config->listen[1], "[::1]:4790");
 	cr_expect_str_empty(config->admin_listen);
 	cr_expect_str_eq(config->tls.ca, "/ca.pem");
+	cr_expect(!config->log.blocks && config->log.sessions && config->log.destinations);
+	cr_expect_str_eq(config->log.target, "syslog:unix:/dev/log");
+	cr_expect_eq(config->log.format, CONFIG_LOG_RFC5424);
 	cr_expect_eq(config->capacity.mappings, 1000);
 	cr_expect_eq(config->capacity.fragments, 128);
 	cr_expect_eq(config->lease_ms, 4000);
@@ -168,7 +177,7 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {"# only a comment\n", {"the file is empty"}},
 	    {"a: [\n", {"t.yaml:2", "not YAML"}},
 	    {"\ta: 1\n", {"t.yaml:1", "not YAML"}},
-	    {"- 1\n", {"t.yaml:1: is a list", "allowed: the keys service, capacity"}},
+	    {"- 1\n", {"t.yaml:1: is a list", "allowed: the keys service, log, capacity"}},
 	    {"just text\n", {"t.yaml:1: is a single value", "allowed: the keys"}},
 	    {BASE "---\n" BASE, {"t.yaml:4: a second YAML document"}},
 	    {BASE "\x01: 1\n", {"not YAML"}},
@@ -222,6 +231,12 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	    {BASE "behaviour: {hairpinning: maybe}\n", {"neither true nor false"}},
 	    {BASE "behaviour: {mss_clamp: 535}\n", {"behaviour.mss_clamp", "off, auto", "536 to"}},
 	    {BASE "behaviour: {mss_clamp: pmtu}\n", {"behaviour.mss_clamp", "off, auto"}},
+	    {BASE "log: {target: /var/log/x}\n",
+	     {"log.target: \"/var/log/x\" is no place for a log", "file:/PATH"}},
+	    {BASE "log: {target: \"file:relative\"}\n", {"is no place for a log"}},
+	    {BASE "log: {target: \"syslog:collector\"}\n", {"syslog:HOST:PORT"}},
+	    {BASE "log: {target: \"syslog:unix:\"}\n", {"syslog:unix:/PATH"}},
+	    {BASE "log: {format: xml}\n", {"log.format: \"xml\" is no format", "json, rfc5424"}},
 	    /* relations */
 	    {BASE "lease:\n  heartbeat: 5s\n",
 	     {"t.yaml:4: lease.heartbeat: 5s is too long for a lease of 10s", "less than half"}},
