@@ -334,6 +334,7 @@ void check_step(struct sim *sim)
 		check_expiry(sim);
 	sim->rows_fresh = false;
 	check_table(sim);
+	subscriber_check(sim);
 	check_ghosts(sim);
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++) {
 		struct dataplane *dp = &sim->dataplanes[i];

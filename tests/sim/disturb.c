@@ -172,6 +172,7 @@ static void operate_reload(struct sim *sim)
 	      sim->config.n_redirects, rc, error);
 	if (rc)
 		fail(sim, "a reload was refused: %s", error);
+	subscriber_forgive(sim, 0, NULL); /* an address may have left the pool */
 	sim->coverage.reloads++;
 }
 
@@ -203,6 +204,7 @@ static void operate(struct sim *sim)
 		else
 			filter.external = row->external;
 		table_delete(sim->table, &filter, table_now(sim), &mappings, &sessions);
+		subscriber_forgive(sim, filter.subscriber, &filter.external);
 		sim->coverage.deletes += mappings;
 		trace(sim, "operator: deletes port %u or subscriber %08x: %lu mappings",
 		      ntohs(filter.external.port), ntohl(filter.subscriber),
@@ -217,6 +219,10 @@ void disturb_operation(struct sim *sim)
 	uint8_t flags;
 	bool hold = chance(sim, 300);
 
+	if (chance(sim, 50)) {
+		subscriber_ask(sim);
+		return;
+	}
 	switch (below(sim, 16)) {
 	case 0:
 		operate(sim);

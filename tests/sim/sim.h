@@ -9,6 +9,7 @@
  *   link.c           streams between a dataplane and the service, and the service's server
  *   dataplane.c      the dataplane's process around cache and flow table: packets, readers, crashes
  *   disturb.c        what people, hosts and networks do to them
+ *   subscriber.c     mappings that hosts ask for themselves
  *   check.c          the invariants, after every step
  */
 #ifndef SIM_SIM_H
@@ -26,6 +27,7 @@ enum {
 	CLAIMS = 256, /* of one dataplane: more than its flow table and its readers can have */
 	GHOSTS = 16,
 	ROWS = 1024, /* of the table's lists */
+	PROMISES = 32,
 	QUESTIONS = 64,
 };
 
@@ -143,6 +145,12 @@ struct activity { /* of a session, by its slot: live flows never expire early */
 };
 enum { ACTIVITIES = 512 };
 
+struct promise { /* to a subscriber that asked for a mapping */
+	struct nat_endpoint internal, external;
+	int64_t until; /* ns; 0 = none */
+	uint8_t protocol, nonce;
+};
+
 struct block { /* hold-down: when the table last showed a mapping in it, and whose */
 	nat_be32 subscriber;
 	uint8_t realm;
@@ -164,7 +172,7 @@ enum { BLOCKS = 16 };
 		X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)             \
 		    X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles) X(crashes) \
 			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
-			    X(reloads) X(readers_waited_for)
+			    X(reloads) X(readers_waited_for) X(explicits)
 struct coverage {
 #define COVERED_FIELD(name) uint64_t name;
 	COVERED(COVERED_FIELD)
@@ -218,6 +226,7 @@ struct sim {
 	struct remembered remembered[REMEMBERED];
 	struct activity activities[ACTIVITIES];
 	struct block blocks[2][BLOCKS];
+	struct promise promises[PROMISES];
 	bool operated; /* in this step somebody ended things */
 	struct wire_config *wire_config;
 	struct coverage coverage;
@@ -297,6 +306,13 @@ void disturb_fault(struct sim *sim);
 void disturb_end(struct sim *sim);
 /* A fresh outbound packet at each dataplane. */
 struct nat_tuple disturb_outbound(struct sim *sim, uint8_t *tcp_flags);
+
+/* ---- subscriber.c */
+void subscriber_ask(struct sim *sim);
+/* An operator took away what was promised to a subscriber or of an endpoint, or to all. */
+void subscriber_forgive(struct sim *sim, nat_be32 subscriber, const struct nat_endpoint *external);
+/* What was promised is kept. */
+void subscriber_check(struct sim *sim);
 
 /* ---- check.c */
 void check_step(struct sim *sim);

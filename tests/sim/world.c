@@ -60,6 +60,10 @@ static void make_config(struct sim *sim)
 	c->limits.sessions = between(sim, 20, 200);
 	c->limits.per_mapping = between(sim, 2, 20);
 	c->limits.creations_per_second = chance(sim, 300) ? 50 : 0;
+	c->pcp.capacity = between(sim, 2, 24);
+	c->pcp.per_subscriber = between(sim, 1, 8);
+	c->pcp.lifetime_min_ms = 1000;
+	c->pcp.lifetime_max_ms = 3000;
 	c->pending.timeout_ms = between(sim, 50, 600);
 	c->pending.packets = between(sim, 4, 32);
 	c->pending.per_flow = between(sim, 1, 4);
