@@ -24,6 +24,9 @@ enum {
 };
 
 enum config_filtering { CONFIG_EIF, CONFIG_ADF, CONFIG_APDF };
+enum config_mode { CONFIG_DYNAMIC, CONFIG_DETERMINISTIC };
+enum config_pooling { CONFIG_PAIRED, CONFIG_ARBITRARY };
+enum config_fallback { CONFIG_REFUSE, CONFIG_ANOTHER_ADDRESS };
 
 struct config_prefix {
 	nat_be32 address; /* host bits are zero */
@@ -38,6 +41,15 @@ struct config_pool {
 	uint16_t block_size;            /* ports; a power of two, 64 to 4096; default 256 */
 	enum config_filtering filtering_udp, filtering_tcp; /* default ADF; ICMP follows UDP */
 	bool parity;  /* prefer a port of the same parity (RFC 4787 REQ-4); default true */
+	/* Sources below 1024 get ports below 1024 (RFC 4787 REQ-3a); port_first is below then. */
+	bool low_ports;
+	enum config_pooling pooling;   /* default PAIRED (RFC 4787 REQ-2) */
+	enum config_fallback fallback; /* when the paired address has no port left */
+	/* DETERMINISTIC (RFC 7422): who has which ports follows from this file. See deterministic.h */
+	enum config_mode mode;
+	uint16_t ports_per_subscriber; /* a multiple of block_size; 0 = as many as fit */
+	uint16_t dynamic_overflow;     /* percent of the ports that are granted as blocks */
+	uint16_t warn_above; /* percent of the blocks in use; default 90, 0 = never */
 };
 
 struct config_realm {
@@ -81,6 +93,7 @@ struct config_timers { /* milliseconds */
 
 struct config_limits { /* of one subscriber */
 	uint32_t blocks;       /* default 8 */
+	uint32_t ports;        /* of all protocols together; default 0 = as the blocks allow */
 	uint32_t sessions;     /* default 4096 */
 	uint32_t per_mapping;  /* sessions of one mapping; default 4096 */
 	uint32_t creations_per_second; /* default 1000, burst twice that; 0 = no limit */
@@ -110,6 +123,7 @@ struct config {
 		uint32_t mappings, sessions, subscribers, fragments;
 	} capacity;
 	uint32_t lease_ms, heartbeat_ms, grace_ms, margin_ms, hold_down_ms;
+	uint32_t hold_down_at_start_ms; /* of all blocks; default 0 */
 	uint32_t batch_max, inflight_max;
 	uint32_t negative_ttl_ms; /* at most 1000 */
 	bool inbound_refresh;     /* RFC 4787 REQ-6a; default true */

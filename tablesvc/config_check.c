@@ -8,7 +8,7 @@
  * destination could not be told from a hairpin), no bypass prefix (a dataplane would pass what the
  * service translates).
  */
-#include "tablesvc/config_schema.h"
+#include "tablesvc/config_check.h"
 
 #include <arpa/inet.h>
 #include <stdarg.h>
@@ -16,17 +16,7 @@
 #include "common/base/err.h"
 #include "common/wire/wire.h"
 
-/* What the port pool keeps per address and per block; 64 Ki addresses at the default block size. */
-enum { ADDRESSES_MAX = 1 << 16, BLOCKS_MAX = 1 << 24 };
-
-struct check {
-	const struct config *config;
-	char *path, *why;
-	unsigned path_size, why_size;
-};
-
-__attribute__((format(printf, 2, 3))) static void set_path(struct check *check, const char *format,
-							   ...)
+void config_check_path(struct config_checking *check, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -34,8 +24,7 @@ __attribute__((format(printf, 2, 3))) static void set_path(struct check *check, 
 	va_end(arguments);
 }
 
-__attribute__((format(printf, 2, 3))) static int refuse(struct check *check, const char *format,
-							...)
+int config_check_refuse(struct config_checking *check, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
@@ -44,7 +33,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct check *check, con
 	return ERR_INVALID;
 }
 
-static bool prefix_contains(const struct config_prefix *prefix, nat_be32 address)
+bool config_prefix_contains(const struct config_prefix *prefix, nat_be32 address)
 {
 	uint32_t mask = prefix->length ? UINT32_MAX << (32 - prefix->length) : 0;
 	return ((ntohl(address) ^ ntohl(prefix->address)) & mask) == 0;
@@ -52,12 +41,11 @@ static bool prefix_contains(const struct config_prefix *prefix, nat_be32 address
 
 static bool prefixes_overlap(const struct config_prefix *a, const struct config_prefix *b)
 {
-	return prefix_contains(a->length < b->length ? a : b,
-			       a->length < b->length ? b->address : a->address);
+	return config_prefix_contains(a->length < b->length ? a : b,
+				      a->length < b->length ? b->address : a->address);
 }
 
-/* The first of the n prefixes that overlaps this one, or NULL. */
-static const struct config_prefix *find_overlap(const struct config_prefix *prefixes, unsigned n,
+const struct config_prefix *config_find_overlap(const struct config_prefix *prefixes, unsigned n,
 						const struct config_prefix *with)
 {
 	for (unsigned i = 0; i < n; i++) {
@@ -70,7 +58,7 @@ static const struct config_prefix *find_overlap(const struct config_prefix *pref
 static bool any_contains(const struct config_prefix *prefixes, unsigned n, nat_be32 address)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (prefix_contains(&prefixes[i], address))
+		if (config_prefix_contains(&prefixes[i], address))
 			return true;
 	}
 	return false;
@@ -94,191 +82,136 @@ static const struct config_realm *realm_of(const struct config *config, uint8_t 
 	return NULL;
 }
 
-static int check_service(struct check *check)
+static int check_service(struct config_checking *check)
 {
 	const struct config *config = check->config;
 
 	for (unsigned i = 0; i < config->n_listen; i++) {
 		for (unsigned j = 0; j < i; j++) {
-			set_path(check, "service.listen[%u]", i);
+			config_check_path(check, "service.listen[%u]", i);
 			if (strcmp(config->listen[i], config->listen[j]) == 0)
-				return refuse(check, "%s is there twice; allowed: once",
-					      config->listen[i]);
+				return config_check_refuse(
+				    check, "%s is there twice; allowed: once", config->listen[i]);
 		}
 	}
 	unsigned set = (config->tls.certificate[0] != 0) + (config->tls.key[0] != 0) +
 		       (config->tls.ca[0] != 0);
-	set_path(check, "service.tls");
+	config_check_path(check, "service.tls");
 	if (set != 0 && set != 3)
-		return refuse(check, "only some of certificate, key and ca are set; allowed: all "
-				     "three (mutual TLS) or none");
+		return config_check_refuse(
+		    check, "only some of certificate, key and ca are set; allowed: all "
+			   "three (mutual TLS) or none");
 	return 0;
 }
 
-static int check_lease(struct check *check)
+static int check_lease(struct config_checking *check)
 {
 	const struct config *config = check->config;
 	char a[32], b[32];
 
 	/* Two heartbeats must fit, or one that is lost ends the lease. */
-	set_path(check, "lease.heartbeat");
+	config_check_path(check, "lease.heartbeat");
 	if (config->heartbeat_ms * 2 >= config->lease_ms)
-		return refuse(check, "%s is too long for a lease of %s; allowed: less than half",
-			      config_duration_text(config->heartbeat_ms, a, sizeof a),
-			      config_duration_text(config->lease_ms, b, sizeof b));
-	set_path(check, "lease.margin");
+		return config_check_refuse(
+		    check, "%s is too long for a lease of %s; allowed: less than half",
+		    config_duration_text(config->heartbeat_ms, a, sizeof a),
+		    config_duration_text(config->lease_ms, b, sizeof b));
+	config_check_path(check, "lease.margin");
 	if (config->margin_ms >= config->lease_ms)
-		return refuse(check,
-			      "%s is not less than the lease of %s; allowed: what clocks "
-			      "drift in a lease, like 1s",
-			      config_duration_text(config->margin_ms, a, sizeof a),
-			      config_duration_text(config->lease_ms, b, sizeof b));
-	set_path(check, "dataplanes.pending.per_flow");
+		return config_check_refuse(
+		    check,
+		    "%s is not less than the lease of %s; allowed: what clocks "
+		    "drift in a lease, like 1s",
+		    config_duration_text(config->margin_ms, a, sizeof a),
+		    config_duration_text(config->lease_ms, b, sizeof b));
+	config_check_path(check, "dataplanes.pending.per_flow");
 	if (config->pending.per_flow > config->pending.packets)
-		return refuse(check, "%u is more than packets, %u, for all flows together",
-			      config->pending.per_flow, config->pending.packets);
+		return config_check_refuse(check,
+					   "%u is more than packets, %u, for all flows together",
+					   config->pending.per_flow, config->pending.packets);
 	return 0;
 }
 
-static int check_pool(struct check *check, unsigned index, uint64_t *addresses, uint64_t *blocks)
-{
-	const struct config_pool *pool = &check->config->pools[index];
-	unsigned first = pool->port_first, past = pool->port_last + 1u, block = pool->block_size;
-
-	for (unsigned i = 0; i < index; i++) {
-		set_path(check, "pools[%u].name", index);
-		if (strcmp(check->config->pools[i].name, pool->name) == 0)
-			return refuse(check, "there is a pool named \"%s\" already", pool->name);
-	}
-	set_path(check, "pools[%u].block_size", index);
-	if (block & (block - 1))
-		return refuse(check,
-			      "%u is no power of two; allowed: 64, 128, 256, 512, 1024, "
-			      "2048, 4096",
-			      block);
-	set_path(check, "pools[%u].ports", index);
-	if (first % block || past % block) {
-		unsigned low = (first + block - 1) / block * block, high = past / block * block;
-		if (low >= high)
-			return refuse(check, "%u-%u holds no whole block of %u ports", first,
-				      past - 1, block);
-		return refuse(check,
-			      "%u-%u does not divide into blocks of %u ports; allowed: "
-			      "%u-%u, or another block_size",
-			      first, past - 1, block, low, high - 1);
-	}
-	for (unsigned i = 0; i < pool->n_prefixes; i++) {
-		const struct config_prefix *prefix = &pool->prefixes[i];
-		uint32_t top = ntohl(prefix->address) >> 24;
-		char a[32], b[32];
-		set_path(check, "pools[%u].prefixes[%u]", index, i);
-		config_prefix_text(prefix, a, sizeof a);
-		if (prefix->length < 8 || top == 0 || top == 127 || top >= 224)
-			return refuse(check,
-				      "%s holds addresses that no host may have; allowed: "
-				      "unicast prefixes of /8 and longer",
-				      a);
-		for (unsigned j = 0; j <= index; j++) {
-			const struct config_pool *other = &check->config->pools[j];
-			const struct config_prefix *overlap = find_overlap(
-			    other->prefixes, j == index ? i : other->n_prefixes, prefix);
-			if (overlap)
-				return refuse(check,
-					      "%s overlaps %s of pool \"%s\"; allowed: each "
-					      "address in one pool, once",
-					      a, config_prefix_text(overlap, b, sizeof b),
-					      other->name);
-		}
-		*addresses += UINT64_C(1) << (32 - prefix->length);
-		if (*addresses > ADDRESSES_MAX)
-			return refuse(check,
-				      "%s makes more than %d addresses of all pools; "
-				      "allowed: fewer",
-				      a, ADDRESSES_MAX);
-		*blocks += (UINT64_C(1) << (32 - prefix->length)) * ((past - first) / block);
-		if (*blocks > BLOCKS_MAX)
-			return refuse(check,
-				      "%s makes more than %d port blocks of all pools; "
-				      "allowed: fewer addresses or a larger block_size",
-				      a, BLOCKS_MAX);
-	}
-	return 0;
-}
-
-static int check_realm(struct check *check, unsigned index)
+static int check_realm(struct config_checking *check, unsigned index)
 {
 	const struct config *config = check->config;
 	const struct config_realm *realm = &config->realms[index];
 	char a[32], b[32];
 
-	set_path(check, "realms[%u].name", index);
+	config_check_path(check, "realms[%u].name", index);
 	if (strcmp(realm->name, "outside") == 0)
-		return refuse(check, "\"outside\" is the name of what is not inside; allowed: "
-				     "another name");
+		return config_check_refuse(
+		    check, "\"outside\" is the name of what is not inside; allowed: "
+			   "another name");
 	for (unsigned i = 0; i < index; i++) {
 		if (strcmp(config->realms[i].name, realm->name) == 0)
-			return refuse(check, "there is a realm named \"%s\" already", realm->name);
+			return config_check_refuse(check, "there is a realm named \"%s\" already",
+						   realm->name);
 		if (config->realms[i].id == realm->id) {
-			set_path(check, "realms[%u].id", index);
-			return refuse(check,
-				      "%u is the id of realm \"%s\" already; allowed: a "
-				      "number of its own from 1 to 255",
-				      realm->id, config->realms[i].name);
+			config_check_path(check, "realms[%u].id", index);
+			return config_check_refuse(
+			    check,
+			    "%u is the id of realm \"%s\" already; allowed: a "
+			    "number of its own from 1 to 255",
+			    realm->id, config->realms[i].name);
 		}
 	}
 	for (unsigned i = 0; i < realm->n_prefixes; i++) {
 		const struct config_prefix *prefix = &realm->prefixes[i], *overlap;
-		set_path(check, "realms[%u].prefixes[%u]", index, i);
+		config_check_path(check, "realms[%u].prefixes[%u]", index, i);
 		config_prefix_text(prefix, a, sizeof a);
-		overlap = find_overlap(realm->prefixes, i, prefix);
+		overlap = config_find_overlap(realm->prefixes, i, prefix);
 		if (overlap)
-			return refuse(check,
-				      "%s overlaps %s of the same realm; allowed: prefixes "
-				      "apart",
-				      a, config_prefix_text(overlap, b, sizeof b));
+			return config_check_refuse(
+			    check,
+			    "%s overlaps %s of the same realm; allowed: prefixes "
+			    "apart",
+			    a, config_prefix_text(overlap, b, sizeof b));
 		for (unsigned j = 0; j < config->n_pools; j++) {
-			overlap = find_overlap(config->pools[j].prefixes,
-					       config->pools[j].n_prefixes, prefix);
+			overlap = config_find_overlap(config->pools[j].prefixes,
+						      config->pools[j].n_prefixes, prefix);
 			if (overlap)
-				return refuse(check,
-					      "%s overlaps %s of pool \"%s\"; allowed: "
-					      "inside prefixes apart from every pool",
-					      a, config_prefix_text(overlap, b, sizeof b),
-					      config->pools[j].name);
+				return config_check_refuse(
+				    check,
+				    "%s overlaps %s of pool \"%s\"; allowed: "
+				    "inside prefixes apart from every pool",
+				    a, config_prefix_text(overlap, b, sizeof b),
+				    config->pools[j].name);
 		}
 	}
 	return 0;
 }
 
-static int check_bypass(struct check *check)
+static int check_bypass(struct config_checking *check)
 {
 	const struct config *config = check->config;
 	char a[32], b[32];
 
 	for (unsigned i = 0; i < config->n_bypass; i++) {
 		const struct config_prefix *prefix = &config->bypass[i], *overlap;
-		set_path(check, "bypass[%u]", i);
+		config_check_path(check, "bypass[%u]", i);
 		config_prefix_text(prefix, a, sizeof a);
-		overlap = find_overlap(config->bypass, i, prefix);
+		overlap = config_find_overlap(config->bypass, i, prefix);
 		if (overlap)
-			return refuse(check, "%s overlaps %s of the same list", a,
-				      config_prefix_text(overlap, b, sizeof b));
+			return config_check_refuse(check, "%s overlaps %s of the same list", a,
+						   config_prefix_text(overlap, b, sizeof b));
 		for (unsigned j = 0; j < config->n_pools; j++) {
-			overlap = find_overlap(config->pools[j].prefixes,
-					       config->pools[j].n_prefixes, prefix);
+			overlap = config_find_overlap(config->pools[j].prefixes,
+						      config->pools[j].n_prefixes, prefix);
 			if (overlap)
-				return refuse(check,
-					      "%s overlaps %s of pool \"%s\"; what is sent "
-					      "to a pool is always translated",
-					      a, config_prefix_text(overlap, b, sizeof b),
-					      config->pools[j].name);
+				return config_check_refuse(
+				    check,
+				    "%s overlaps %s of pool \"%s\"; what is sent "
+				    "to a pool is always translated",
+				    a, config_prefix_text(overlap, b, sizeof b),
+				    config->pools[j].name);
 		}
 	}
 	return 0;
 }
 
 /* All of it is pushed to dataplanes in one message. */
-static int check_prefix_count(struct check *check)
+static int check_prefix_count(struct config_checking *check)
 {
 	const struct config *config = check->config;
 	unsigned n = config->n_bypass;
@@ -287,12 +220,13 @@ static int check_prefix_count(struct check *check)
 		n += config->pools[i].n_prefixes;
 	for (unsigned i = 0; i < config->n_realms; i++)
 		n += config->realms[i].n_prefixes;
-	set_path(check, "pools");
+	config_check_path(check, "pools");
 	if (n > WIRE_PREFIXES_MAX)
-		return refuse(check,
-			      "pools, realms and bypass have %u prefixes together; allowed: "
-			      "%d",
-			      n, WIRE_PREFIXES_MAX);
+		return config_check_refuse(
+		    check,
+		    "pools, realms and bypass have %u prefixes together; allowed: "
+		    "%d",
+		    n, WIRE_PREFIXES_MAX);
 	return 0;
 }
 
@@ -302,53 +236,58 @@ static bool endpoint_equal(const struct nat_endpoint *a, const struct nat_endpoi
 }
 
 /* An endpoint behind realm is in one of its prefixes; anything may be outside but a pool. */
-static int check_target(struct check *check, uint8_t realm, const struct nat_endpoint *endpoint)
+static int check_target(struct config_checking *check, uint8_t realm,
+			const struct nat_endpoint *endpoint)
 {
 	const struct config_realm *inside = realm_of(check->config, realm);
 
 	if (inside && !any_contains(inside->prefixes, inside->n_prefixes, endpoint->address))
-		return refuse(check,
-			      "the address is in no prefix of realm \"%s\"; allowed: one of "
-			      "its subscribers",
-			      inside->name);
+		return config_check_refuse(
+		    check,
+		    "the address is in no prefix of realm \"%s\"; allowed: one of "
+		    "its subscribers",
+		    inside->name);
 	if (!inside && pool_of(check->config, endpoint->address))
-		return refuse(check, "the address is in a pool; allowed: a host outside");
+		return config_check_refuse(check,
+					   "the address is in a pool; allowed: a host outside");
 	return 0;
 }
 
-static int check_statics(struct check *check)
+static int check_statics(struct config_checking *check)
 {
 	const struct config *config = check->config;
 
-	set_path(check, "static");
+	config_check_path(check, "static");
 	if (config->n_statics > config->capacity.mappings)
-		return refuse(check, "%u entries are more than capacity.mappings, %u",
-			      config->n_statics, config->capacity.mappings);
+		return config_check_refuse(check, "%u entries are more than capacity.mappings, %u",
+					   config->n_statics, config->capacity.mappings);
 	for (unsigned i = 0; i < config->n_statics; i++) {
 		const struct config_static *mapping = &config->statics[i];
-		set_path(check, "static[%u].external", i);
+		config_check_path(check, "static[%u].external", i);
 		if (!pool_of(config, mapping->external.address))
-			return refuse(check, "the address is in no pool; allowed: an address of "
-					     "the pools");
+			return config_check_refuse(
+			    check, "the address is in no pool; allowed: an address of "
+				   "the pools");
 		for (unsigned j = 0; j < i; j++) {
 			const struct config_static *other = &config->statics[j];
 			if (other->protocol != mapping->protocol)
 				continue;
 			if (endpoint_equal(&other->external, &mapping->external))
-				return refuse(check,
-					      "static[%u] has this external endpoint "
-					      "already; allowed: one owner",
-					      j);
+				return config_check_refuse(check,
+							   "static[%u] has this external endpoint "
+							   "already; allowed: one owner",
+							   j);
 			if (other->realm == mapping->realm &&
 			    endpoint_equal(&other->internal, &mapping->internal)) {
-				set_path(check, "static[%u].internal", i);
-				return refuse(check,
-					      "static[%u] maps this internal endpoint "
-					      "already; allowed: one external endpoint",
-					      j);
+				config_check_path(check, "static[%u].internal", i);
+				return config_check_refuse(
+				    check,
+				    "static[%u] maps this internal endpoint "
+				    "already; allowed: one external endpoint",
+				    j);
 			}
 		}
-		set_path(check, "static[%u].internal", i);
+		config_check_path(check, "static[%u].internal", i);
 		int err = check_target(check, mapping->realm, &mapping->internal);
 		if (err)
 			return err;
@@ -356,7 +295,7 @@ static int check_statics(struct check *check)
 	return 0;
 }
 
-static int check_redirects(struct check *check)
+static int check_redirects(struct config_checking *check)
 {
 	const struct config *config = check->config;
 
@@ -364,31 +303,34 @@ static int check_redirects(struct check *check)
 		const struct config_redirect *redirect = &config->redirects[i];
 		for (unsigned j = 0; j < i; j++) {
 			const struct config_redirect *other = &config->redirects[j];
-			set_path(check, "redirect[%u].name", i);
+			config_check_path(check, "redirect[%u].name", i);
 			if (strcmp(other->name, redirect->name) == 0)
-				return refuse(check, "there is a redirect named \"%s\" already",
-					      redirect->name);
-			set_path(check, "redirect[%u].destination", i);
+				return config_check_refuse(
+				    check, "there is a redirect named \"%s\" already",
+				    redirect->name);
+			config_check_path(check, "redirect[%u].destination", i);
 			if (other->from_realm == redirect->from_realm &&
 			    other->protocol == redirect->protocol &&
 			    endpoint_equal(&other->destination, &redirect->destination))
-				return refuse(check, "redirect \"%s\" has this destination already",
-					      other->name);
+				return config_check_refuse(
+				    check, "redirect \"%s\" has this destination already",
+				    other->name);
 		}
-		set_path(check, "redirect[%u].destination", i);
+		config_check_path(check, "redirect[%u].destination", i);
 		if (redirect->from_realm == NAT_REALM_OUTSIDE &&
 		    !pool_of(config, redirect->destination.address))
-			return refuse(check, "the address is in no pool; allowed from outside: an "
-					     "address of the pools, others are not routed here");
+			return config_check_refuse(
+			    check, "the address is in no pool; allowed from outside: an "
+				   "address of the pools, others are not routed here");
 		for (unsigned j = 0; j < config->n_statics; j++) {
 			if (config->statics[j].protocol == redirect->protocol &&
 			    endpoint_equal(&config->statics[j].external, &redirect->destination))
-				return refuse(check,
-					      "static[%u] has this external endpoint "
-					      "already; allowed: one owner",
-					      j);
+				return config_check_refuse(check,
+							   "static[%u] has this external endpoint "
+							   "already; allowed: one owner",
+							   j);
 		}
-		set_path(check, "redirect[%u].to", i);
+		config_check_path(check, "redirect[%u].to", i);
 		int err = check_target(check, redirect->to_realm, &redirect->to);
 		if (err)
 			return err;
@@ -396,30 +338,32 @@ static int check_redirects(struct check *check)
 	return 0;
 }
 
-static int check_pcp(struct check *check)
+static int check_pcp(struct config_checking *check)
 {
 	const struct config *config = check->config;
 
 	for (unsigned i = 0; i < config->pcp.n_listen; i++) {
 		for (unsigned j = 0; j < i; j++) {
-			set_path(check, "pcp.listen[%u]", i);
+			config_check_path(check, "pcp.listen[%u]", i);
 			if (endpoint_equal(&config->pcp.listen[i].address,
 					   &config->pcp.listen[j].address))
-				return refuse(check, "this address is there twice; allowed: one "
-						     "address for each realm, which is how the "
-						     "service tells realms apart");
+				return config_check_refuse(
+				    check, "this address is there twice; allowed: one "
+					   "address for each realm, which is how the "
+					   "service tells realms apart");
 		}
 	}
-	set_path(check, "pcp.lifetime_max");
+	config_check_path(check, "pcp.lifetime_max");
 	if (config->pcp.lifetime_max_ms < config->pcp.lifetime_min_ms)
-		return refuse(check, "is less than pcp.lifetime_min; allowed: at least as much");
+		return config_check_refuse(
+		    check, "is less than pcp.lifetime_min; allowed: at least as much");
 	return 0;
 }
 
 int config_check(const struct config *config, char *path, unsigned path_size, char *why,
 		 unsigned why_size)
 {
-	struct check check = {config, path, why, path_size, why_size};
+	struct config_checking check = {config, path, why, path_size, why_size};
 	uint64_t addresses = 0, blocks = 0;
 	int err = check_service(&check);
 
@@ -428,9 +372,11 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 	if (!err)
 		err = check_prefix_count(&check);
 	for (unsigned i = 0; !err && i < config->n_pools; i++)
-		err = check_pool(&check, i, &addresses, &blocks);
+		err = config_check_pool(&check, i, &addresses, &blocks);
 	for (unsigned i = 0; !err && i < config->n_realms; i++)
 		err = check_realm(&check, i);
+	for (unsigned i = 0; !err && i < config->n_pools; i++)
+		err = config_check_pool_use(&check, i);
 	if (!err)
 		err = check_bypass(&check);
 	if (!err)
@@ -444,32 +390,9 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 	return err;
 }
 
-/*
- * Whether blocks that were granted from old can be kept: what is the same address must be cut into
- * the same blocks.
- */
-static int check_reload_pools(const struct config *old, const struct config *new, char *error,
-			      unsigned error_size)
+static int check_reload_realms(const struct config *old, const struct config *new, char *error,
+			       unsigned error_size)
 {
-	for (unsigned i = 0; i < new->n_pools; i++) {
-		const struct config_pool *pool = &new->pools[i];
-		for (unsigned j = 0; j < old->n_pools; j++) {
-			const struct config_pool *before = &old->pools[j];
-			bool shared = false;
-			for (unsigned k = 0; k < pool->n_prefixes && !shared; k++)
-				shared = find_overlap(before->prefixes, before->n_prefixes,
-						      &pool->prefixes[k]) != NULL;
-			if (!shared || (pool->block_size == before->block_size &&
-					pool->port_first == before->port_first &&
-					pool->port_last == before->port_last))
-				continue;
-			snprintf(error, error_size,
-				 "pools: \"%s\" has other ports or another block_size than before "
-				 "on addresses in use; that needs a restart",
-				 pool->name);
-			return ERR_STATE;
-		}
-	}
 	for (unsigned i = 0; i < new->n_realms; i++) {
 		for (unsigned j = 0; j < old->n_realms; j++) {
 			bool same_id = new->realms[i].id == old->realms[j].id;
@@ -496,9 +419,9 @@ int config_check_reload(const struct config *old, const struct config *new, char
 
 	bool pcp_changed = old->pcp.n_listen != new->pcp.n_listen;
 	for (unsigned i = 0; !pcp_changed && i < new->pcp.n_listen; i++)
-		pcp_changed = old->pcp.listen[i].realm != new->pcp.listen[i].realm ||
-			      !endpoint_equal(&old->pcp.listen[i].address,
-					      &new->pcp.listen[i].address);
+		pcp_changed =
+		    old->pcp.listen[i].realm != new->pcp.listen[i].realm ||
+		    !endpoint_equal(&old->pcp.listen[i].address, &new->pcp.listen[i].address);
 
 	const struct {
 		const char *keys;
@@ -523,7 +446,8 @@ int config_check_reload(const struct config *old, const struct config *new, char
 			return ERR_STATE;
 		}
 	}
-	return check_reload_pools(old, new, error, error_size);
+	int err = config_check_reload_pools(old, new, error, error_size);
+	return err ? err : check_reload_realms(old, new, error, error_size);
 }
 
 bool config_advice(const struct config *config, unsigned which, char *text, unsigned size)

@@ -126,7 +126,7 @@ static const char *instead_of(const char *key)
 /* Unknown keys and duplicates, before any value is looked at. */
 static int check_keys(struct reader *reader, const yaml_node_t *map, const struct config_key *keys)
 {
-	char allowed[256];
+	char allowed[320];
 	uint32_t seen = 0;
 
 	allowed_keys(keys, allowed, sizeof allowed);
@@ -200,6 +200,7 @@ static void item_defaults(struct config *config, const struct config_key *list, 
 		pool->filtering_udp = CONFIG_ADF;
 		pool->filtering_tcp = CONFIG_ADF;
 		pool->parity = true;
+		pool->warn_above = 90;
 	} else if ((void *)((char *)config + list->offset) == (void *)&config->realms) {
 		struct config_realm *realm = item;
 		realm->id = (uint8_t)(index + 1);
@@ -259,7 +260,7 @@ static int read_list(struct reader *reader, const struct config_key *key, const 
 static int read_map(struct reader *reader, const yaml_node_t *node, const struct config_key *keys,
 		    void *base)
 {
-	char allowed[256];
+	char allowed[320];
 
 	if (node->type != YAML_MAPPING_NODE) {
 		allowed_keys(keys, allowed, sizeof allowed);

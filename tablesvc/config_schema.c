@@ -65,12 +65,14 @@ static const struct config_key timers_keys[] = {
     {"tcp_opening", CONFIG_DURATION, AT(timers.tcp_opening), MS(1), MS(DAY)},
     {"tcp_closing", CONFIG_DURATION, AT(timers.tcp_closing), MS(1), MS(DAY)},
     {"hold_down", CONFIG_DURATION, AT(hold_down_ms), 0, MS(DAY)},
+    {"hold_down_at_start", CONFIG_DURATION, AT(hold_down_at_start_ms), 0, MS(DAY)},
     {"negative", CONFIG_DURATION, AT(negative_ttl_ms), 0, 1000},
     {NULL},
 };
 
 static const struct config_key limits_keys[] = {
     {"blocks", CONFIG_U32, AT(limits.blocks), 1, 1024},
+    {"ports", CONFIG_U32, AT(limits.ports), 0, 1u << 24},
     {"sessions", CONFIG_U32, AT(limits.sessions), 1, 1u << 27},
     {"per_mapping", CONFIG_U32, AT(limits.per_mapping), 1, 1u << 27},
     {"creations_per_second", CONFIG_U32, AT(limits.creations_per_second), 0, 1000000},
@@ -116,6 +118,13 @@ static const struct config_key pool_keys[] = {
     {"block_size", CONFIG_U16, POOL(block_size), 64, 4096},
     {"filtering", CONFIG_MAP, .keys = filtering_keys},
     {"parity", CONFIG_BOOL, POOL(parity)},
+    {"low_ports", CONFIG_BOOL, POOL(low_ports)},
+    {"pooling", CONFIG_POOLING, POOL(pooling)},
+    {"fallback", CONFIG_FALLBACK, POOL(fallback)},
+    {"mode", CONFIG_MODE, POOL(mode)},
+    {"ports_per_subscriber", CONFIG_U16, POOL(ports_per_subscriber), 0, 64512},
+    {"dynamic_overflow", CONFIG_U16, POOL(dynamic_overflow), 0, 90},
+    {"warn_above", CONFIG_U16, POOL(warn_above), 0, 100},
     {NULL},
 };
 

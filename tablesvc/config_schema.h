@@ -24,6 +24,9 @@ enum config_kind {
 	CONFIG_LOG_FORMAT,   /* enum config_log_format */
 	CONFIG_FILTERING,    /* enum config_filtering */
 	CONFIG_MSS,	     /* uint16_t: off, auto, or a number */
+	CONFIG_MODE,	     /* enum config_mode */
+	CONFIG_POOLING,	     /* enum config_pooling */
+	CONFIG_FALLBACK,     /* enum config_fallback */
 	CONFIG_PORTS,	     /* uint16_t first, last */
 	CONFIG_PREFIX,	     /* struct config_prefix */
 	CONFIG_ENDPOINT,     /* struct nat_endpoint */

@@ -35,6 +35,18 @@ static const char *const log_format_names[] = {
 };
 enum { LOG_FORMATS = sizeof log_format_names / sizeof log_format_names[0] };
 
+/* Words for the values 0, 1, ... of an enum. */
+static const char *const mode_names[] = {"dynamic", "deterministic", NULL};
+static const char *const pooling_names[] = {"paired", "arbitrary", NULL};
+static const char *const fallback_names[] = {"refuse", "another-address", NULL};
+
+static const char *const *choices_of(enum config_kind kind)
+{
+	return kind == CONFIG_MODE	? mode_names
+	       : kind == CONFIG_POOLING ? pooling_names
+					: fallback_names;
+}
+
 const char *config_duration_text(uint32_t ms, char *buffer, unsigned size)
 {
 	unsigned used = 0;
@@ -267,6 +279,23 @@ static int read_log_format(const char *text, enum config_log_format *at, char *w
 	return fail(SHOW " is no format of a log; allowed: auto, json, rfc5424", text);
 }
 
+static int read_choice(const char *const *names, const char *text, unsigned *at, char *why,
+		       unsigned why_size)
+{
+	char allowed[128];
+	unsigned used = 0;
+
+	for (unsigned i = 0; names[i]; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*at = i;
+			return 0;
+		}
+		used += (unsigned)snprintf(allowed + used, sizeof allowed - used, "%s%s",
+					   i ? ", " : "", names[i]);
+	}
+	return fail(SHOW " is not a choice here; allowed: %s", text, allowed);
+}
+
 static int read_ports(const char *text, uint16_t *at, char *why, unsigned why_size)
 {
 	const char *p = text;
@@ -413,6 +442,10 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_filtering(text, at, why, why_size);
 	case CONFIG_MSS:
 		return read_mss(text, at, why, why_size);
+	case CONFIG_MODE:
+	case CONFIG_POOLING:
+	case CONFIG_FALLBACK:
+		return read_choice(choices_of(kind), text, at, why, why_size);
 	case CONFIG_PORTS:
 		return read_ports(text, at, why, why_size);
 	case CONFIG_PREFIX:
@@ -500,6 +533,11 @@ void config_value_print(enum config_kind kind, const struct config *references, 
 			fputs(*(const uint16_t *)at == WIRE_MSS_OFF ? "off" : "auto", out);
 		else
 			fprintf(out, "%u", *(const uint16_t *)at);
+		return;
+	case CONFIG_MODE:
+	case CONFIG_POOLING:
+	case CONFIG_FALLBACK:
+		fputs(choices_of(kind)[*(const unsigned *)at], out);
 		return;
 	case CONFIG_PORTS:
 		fprintf(out, "%u-%u", ports[0], ports[1]);

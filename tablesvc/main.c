@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "common/base/err.h"
 #include "common/base/http.h"
+#include "tablesvc/deterministic.h"
 #include "tablesvc/event_writer.h"
 #include "tablesvc/options.h"
 #include "tablesvc/server.h"
@@ -72,6 +73,23 @@ static bool is_local(const char *address)
 	       strncmp(address, "[::1]:", 6) == 0 || strncmp(address, "localhost:", 10) == 0;
 }
 
+/* RFC 7422 section 3: what a log of such a pool must have is when its computation changed. */
+static void advise_deterministic(const struct config *config)
+{
+	struct deterministic *plan;
+	char text[200];
+
+	for (unsigned i = 0; i < config->n_pools; i++) {
+		if (config->pools[i].mode != CONFIG_DETERMINISTIC ||
+		    deterministic_new(config, i, &plan, text, sizeof text))
+			continue;
+		deterministic_describe(plan, text, sizeof text);
+		log_notice("fixed ports, see --deterministic-map pool=%s generation=%llu: %s",
+			   config->pools[i].name, (unsigned long long)config->generation, text);
+		deterministic_free(plan);
+	}
+}
+
 /* Allowed, but somebody should know. */
 static void advise(const struct config *config)
 {
@@ -88,6 +106,7 @@ static void advise(const struct config *config)
 	if (config->admin_listen[0] && !is_local(config->admin_listen))
 		log_warning("the admin HTTP server has no access control listen=%s",
 			    config->admin_listen);
+	advise_deterministic(config);
 }
 
 /* ---- admin HTTP ---- */
@@ -288,6 +307,10 @@ static int start(struct service *service)
 	advise(service->config);
 	log_warning("journal=none: nothing survives a restart of this service; dataplanes will "
 		    "drop every flow when it comes back");
+	if (service->config->hold_down_at_start_ms)
+		log_warning("port blocks rest: new flows are refused seconds=%u "
+			    "key=timers.hold_down_at_start",
+			    service->config->hold_down_at_start_ms / 1000);
 	service->random = random_system();
 	service->epoch = epoch_now();
 	int err = event_writer_new(&service->config->log, NULL, EVENT_RING_SIZE, error,
@@ -378,11 +401,16 @@ int main(int argc, char **argv)
 	}
 	log_init(argv[0], service.options.log_target, service.options.log_level);
 	if (load(&service.options, &service.config, error, sizeof error) != 0) {
-		if (service.options.check)
+		if (service.options.check || service.options.map)
 			fprintf(stderr, "%s\n", error);
 		else
 			log_error("%s", error);
 		return 1;
+	}
+	if (service.options.map) {
+		deterministic_print(service.config, stdout);
+		config_free(service.config);
+		return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
 	}
 	if (service.options.check) {
 		for (unsigned i = 0; config_advice(service.config, i, error, sizeof error); i++)

@@ -114,10 +114,7 @@ static unsigned take_port(struct table *t, struct mapping *m, uint32_t index, un
 	return portpool_claim(t->pools, share, pool, m->place, limit, index, t->now, granted);
 }
 
-/*
- * A dynamic mapping. Source ports below 1024 get ports of the pool's range like any other
- * (RFC 4787 REQ-3a is a recommendation that the pool's range decides). NAT_REASON_NONE or why not.
- */
+/* A dynamic mapping. NAT_REASON_NONE or why not. */
 static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 		       nat_be16 port, unsigned pool, uint16_t redirect,
 		       const struct nat_endpoint *wanted, uint32_t *out)
@@ -125,6 +122,12 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 	uint32_t subscriber = subscriber_get(t, realm, redirect ? 0 : address, redirect);
 	if (!subscriber)
 		return NAT_REASON_TABLE_FULL;
+	/* RFC 6888 REQ-4: what a subscriber may have, of all protocols; not clients of a redirect. */
+	uint32_t ports = redirect ? 0 : t->config.limits.ports;
+	if (ports && subscriber_at(t, subscriber)->share.n_ports >= ports) {
+		subscriber_release(t, subscriber);
+		return NAT_REASON_SUBSCRIBER_PORTS;
+	}
 	uint32_t index = mapping_new(t, realm, protocol, address, port, subscriber);
 	if (!index) {
 		subscriber_release(t, subscriber);

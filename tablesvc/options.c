@@ -13,6 +13,8 @@ static const struct {
 } table[] = {
     {'c', "config", "FILE", "configuration (default " DEFAULT_CONFIG ")"},
     {'n', "check", NULL, "check the configuration, print what is in effect, exit"},
+    {'D', "deterministic-map", NULL,
+     "print who has which ports of the deterministic pools, exit"},
     {'l', "listen", "ADDRESS", "HOST:PORT or unix:PATH instead of service.listen"},
     {'a', "admin", "ADDRESS", "HOST:PORT or off instead of service.admin"},
     {'L', "log-level", "LEVEL", "error, warning, notice, info (default) or debug"},
@@ -60,6 +62,9 @@ static bool take(struct options *options, char letter, const char *value, const 
 		return true;
 	case 'n':
 		options->check = true;
+		return true;
+	case 'D':
+		options->map = true;
 		return true;
 	case 'l':
 		options->listen = value;

@@ -12,7 +12,7 @@ struct options {
 	const char *config; /* file; of argv */
 	const char *listen; /* instead of service.listen; NULL */
 	const char *admin;  /* instead of service.admin; NULL */
-	bool check;
+	bool check, map;
 	pid_t parent; /* stop when this process is gone; 0 = none */
 	enum log_level log_level;
 	enum log_target log_target;

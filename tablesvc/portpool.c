@@ -12,32 +12,35 @@
 enum { MATURE_FOR_STATS = 4096 };
 
 /*
- * A free port of the block, as its offset; there must be one of the parity (-1 = any). Four guesses
- * make it uniform while the block is not full; the search from the last one makes it exact.
+ * Four guesses make it uniform while there is much room (RFC 6056 section 3.3.1); the search from
+ * the last one makes it exact.
  */
-static unsigned find_port(struct portpool *pools, const uint64_t *words, unsigned size, int parity)
+int portpool_find_port(struct portpool *pools, const uint64_t *words, unsigned size, int parity)
 {
-	uint64_t random = pools->random.next(pools->random.context), mask = UINT64_MAX;
+	uint64_t random = 0, mask = UINT64_MAX;
 	unsigned offset = 0, n = size / 64;
 
 	if (parity >= 0)
 		mask = UINT64_C(0x5555555555555555) << parity;
-	for (unsigned guess = 0; guess < 4; guess++, random >>= 16) {
-		offset = random & (size - 1);
+	for (unsigned guess = 0; guess < 4; guess++, random >>= 32) {
+		if (guess % 2 == 0)
+			random = pools->random.next(pools->random.context);
+		offset = (unsigned)((random & UINT32_MAX) * size >> 32);
 		if (parity >= 0)
 			offset = (offset & ~1u) | (unsigned)parity;
 		if (!(words[offset / 64] >> (offset % 64) & 1))
-			return offset;
+			return (int)offset;
 	}
 	uint64_t after = UINT64_MAX << (offset % 64);
-	for (unsigned i = 0;; i++) {
+	for (unsigned i = 0; i <= n; i++) {
 		unsigned word = (offset / 64 + i) % n;
 		uint64_t bits = ~words[word] & mask;
 		if (i == 0)
 			bits &= after;
 		if (bits)
-			return word * 64 + (unsigned)__builtin_ctzll(bits);
+			return (int)(word * 64 + (unsigned)__builtin_ctzll(bits));
 	}
+	return -1;
 }
 
 unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share, unsigned pool,
@@ -45,7 +48,8 @@ unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share,
 			   struct monotime now, uint64_t *place, bool *granted)
 {
 	int number = portpool_protocol(protocol);
-	uint32_t tail, link;
+	uint32_t link;
+	bool fresh = false;
 
 	if (granted)
 		*granted = false;
@@ -57,28 +61,40 @@ unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share,
 		portpool_detach(pools, share);
 	share->pool = (uint16_t)pool;
 	int parity = pools->pools[pool].parity ? like & 1 : -1;
-	link = portpool_find_own(pools, share, (unsigned)number, parity, &tail);
-	if (!link) {
-		unsigned reason =
-		    portpool_grant(pools, share, pool, (unsigned)number, limit, now, tail, &link);
-		if (reason != NAT_REASON_NONE)
+	struct port_wish wish = {.protocol = (unsigned)number,
+				 .parity = parity,
+				 .low = pools->pools[pool].low_ports && like < LOW_PORTS &&
+					protocol != NAT_ICMP,
+				 .limit = limit,
+				 .now = now};
+	struct port_spot spot;
+	if (pools->pools[pool].fixed) {
+		unsigned reason = portpool_take_fixed(pools, share, &wish, &spot);
+		if (reason == NAT_REASON_NONE)
+			goto found;
+		if (reason != NAT_REASON_SUBSCRIBER_BLOCKS ||
+		    pools->pools[pool].stats.blocks_shared == 0)
 			return reason;
-		if (granted)
-			*granted = true;
 	}
-	struct port_spot spot = {.block = link - 1, .protocol = (unsigned)number};
-	struct port_block *b = &pools->blocks[spot.block];
-	spot.address = spot.block >> BLOCK_BITS;
+	unsigned reason = portpool_choose(pools, share, &wish, &link, &fresh);
+	if (reason != NAT_REASON_NONE)
+		return reason;
+	if (granted)
+		*granted = fresh;
+	spot = (struct port_spot){
+	    .block = link - 1, .address = (link - 1) >> BLOCK_BITS, .protocol = (unsigned)number};
 	const struct port_address *address = &pools->addresses[spot.address];
-	if (parity >= 0 && b->used[number][parity] >> (address->shift - 1))
+	if (parity >= 0 && pools->blocks[spot.block].used[number][parity] >> (address->shift - 1))
 		parity = !parity; /* that half is full */
 	spot.port = address->port_first + (spot.block % BLOCKS_PER_ADDRESS << address->shift);
-	spot.port +=
-	    find_port(pools, portpool_used_word(pools, &spot), 1u << address->shift, parity);
+	spot.port += (unsigned)portpool_find_port(pools, portpool_used_word(pools, &spot),
+						  1u << address->shift, parity);
+found:
 	portpool_set_used(pools, &spot, owner);
-	b->dynamic++;
+	pools->blocks[spot.block].dynamic++;
 	share->n_ports++;
-	portpool_list_sort(pools, share, spot.block);
+	if (!portpool_is_fixed(pools, &spot))
+		portpool_list_sort(pools, share, spot.block);
 	*place = portpool_make_place(spot.protocol, spot.address, spot.port);
 	return NAT_REASON_NONE;
 }
@@ -92,6 +108,10 @@ void portpool_release(struct portpool *pools, struct portpool_share *share, uint
 		*freed = false;
 	if (spot.block == NO_BLOCK || !portpool_is_used(pools, &spot))
 		return;
+	if (portpool_is_fixed(pools, &spot)) {
+		portpool_release_fixed(pools, share, &spot);
+		return;
+	}
 	struct port_block *b = &pools->blocks[spot.block];
 	bool detached = b->state == BLOCK_DETACHED;
 	/* Reserved in a block of nobody or of somebody else: it is none of the share's. */
@@ -111,14 +131,24 @@ void portpool_release(struct portpool *pools, struct portpool_share *share, uint
 		portpool_list_remove(pools, share, spot.block);
 		share->n_blocks--;
 	}
-	portpool_rest(pools, share, spot.block, hold_down_ms, now);
+	portpool_rest(pools, spot.block, hold_down_ms, now);
 	if (freed)
 		*freed = true;
+}
+
+void portpool_hold(struct portpool *pools, struct monotime until)
+{
+	pools->held_until = until;
 }
 
 void portpool_stats(struct portpool *pools, unsigned pool, struct monotime now,
 		    struct portpool_stats *out)
 {
 	portpool_mature(pools, now, MATURE_FOR_STATS);
-	*out = pool < pools->n_pools ? pools->pools[pool].stats : (struct portpool_stats){0};
+	if (pool >= pools->n_pools) {
+		*out = (struct portpool_stats){0};
+		return;
+	}
+	*out = pools->pools[pool].stats;
+	out->above = portpool_is_above(&pools->pools[pool], 0);
 }

@@ -17,6 +17,7 @@
 #include "tablesvc/config.h"
 
 struct portpool;
+struct deterministic;
 
 #define PORTPOOL_NONE 0xffffffffffffffffu
 
@@ -25,14 +26,18 @@ struct portpool;
  * the subscriber, zero to begin with but for the id, written by portpool alone.
  */
 struct portpool_share {
-	uint32_t id;      /* from the caller, not 0, for ever: not another's within the hold-down */
+	uint32_t id;      /* from the caller, not 0, for ever: not another's within the hold-down.
+			     A share that was forgotten and is made anew with it gets its
+			     resting blocks back */
 	uint32_t address; /* index + 1 of the paired external address, 0 = none yet */
 	uint32_t blocks;  /* head of its blocks, fullest first: block + 1 */
-	uint32_t resting; /* the block that it gave back last: block + 1 */
 	uint32_t n_ports; /* allocated, all protocols */
 	uint16_t n_blocks;
 	uint16_t n_detached; /* blocks on addresses that left the pool; they count for the limit */
+	uint16_t n_fixed; /* blocks of its fixed range that have a port in use */
 	uint16_t pool; /* index in the configuration as of the last allocate, while address != 0 */
+	uint8_t realm;	     /* from the caller: who it is, for deterministic pools */
+	nat_be32 subscriber; /* likewise */
 };
 
 /* ERR_NOMEM, or ERR_TOO_BIG for more than 65,536 addresses in all. */
@@ -76,9 +81,9 @@ void portpool_prefetch_share(const struct portpool *pools, const struct portpool
  * Takes a random free port for the subscriber: inside its blocks, fullest block first, of the parity
  * of "like" (host order) when the pool asks for parity and one is free, any otherwise (RFC 4787
  * REQ-4, RFC 6056); found whenever one is free. Without one, grants a block of the paired address -
- * of a random address with a free block for the first - up to limit blocks. owner is stored.
- * NAT_REASON_NONE and *place, or PORTS_EXHAUSTED, SUBSCRIBER_BLOCKS. *granted (may be NULL) says
- * that a block was granted for it.
+ * of a random address with a free block for the first - up to limit blocks; what else is tried, see
+ * portpool_choose. owner is stored. NAT_REASON_NONE and *place, or PORTS_EXHAUSTED,
+ * SUBSCRIBER_BLOCKS, HOLD_DOWN. *granted (may be NULL) says that a block was granted for it.
  */
 unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share, unsigned pool,
 			   uint8_t protocol, uint16_t like, uint32_t limit, uint32_t owner,
@@ -107,8 +112,24 @@ void portpool_release(struct portpool *pools, struct portpool_share *share, uint
 int portpool_reserve(struct portpool *pools, uint64_t place, uint32_t owner);
 void portpool_unreserve(struct portpool *pools, uint64_t place);
 
+/*
+ * Whose fixed range an endpoint is in (RFC 7422); false when its pool is dynamic, or nobody's. By the
+ * configuration alone: a static mapping there may be somebody else's.
+ */
+bool portpool_deterministic_subscriber(const struct portpool *pools,
+				       const struct nat_endpoint *external, uint8_t *realm,
+				       nat_be32 *subscriber);
+/* The plan of a deterministic pool, until the next reload; NULL for a dynamic one. */
+const struct deterministic *portpool_deterministic(const struct portpool *pools, unsigned pool);
+
+/* No block is granted before this time: those of an earlier life may have been anybody's. */
+void portpool_hold(struct portpool *pools, struct monotime until);
+
 struct portpool_stats {
 	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
+	/* Of the blocks those that anybody may get, and of those the ones that nobody has. */
+	uint64_t blocks_shared, blocks_free;
+	bool above; /* more of those are in use, or rest, than warn_above says */
 };
 void portpool_stats(struct portpool *pools, unsigned pool, struct monotime now,
 		    struct portpool_stats *out);

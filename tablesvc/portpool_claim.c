@@ -11,11 +11,10 @@ static bool may_have(const struct portpool *pools, const struct portpool_share *
 
 	if (pools->addresses[address].pool != pool)
 		return false;
-	if (share->n_blocks > 0 && share->address != address + 1)
+	if ((share->n_blocks > 0 || share->n_fixed > 0) && share->address != address + 1)
 		return false; /* paired pooling, RFC 4787 REQ-2 */
-	return b->state == BLOCK_FREE ||
-	       (b->state == BLOCK_RESTING &&
-		(b->owner == share->id || portpool_has_rested(b, now)));
+	return b->state == BLOCK_FREE || (b->state == BLOCK_RESTING &&
+					  (b->owner == share->id || portpool_has_rested(b, now)));
 }
 
 unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, unsigned pool,
@@ -34,22 +33,25 @@ unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, un
 		portpool_detach(pools, share);
 	share->pool = (uint16_t)pool;
 	struct port_block *b = &pools->blocks[spot.block];
-	if (b->state != BLOCK_GRANTED || b->owner != share->id) {
-		uint32_t tail;
+	bool fixed = portpool_is_fixed(pools, &spot);
+	if (fixed) {
+		if (!portpool_claim_fixed(pools, share, &spot))
+			return NAT_REASON_PORTS_EXHAUSTED;
+	} else if (b->state != BLOCK_GRANTED || b->owner != share->id) {
 		if (!may_have(pools, share, spot.block, pool, now))
 			return NAT_REASON_PORTS_EXHAUSTED;
 		if ((uint32_t)share->n_blocks + share->n_detached >= limit)
 			return NAT_REASON_SUBSCRIBER_BLOCKS;
-		portpool_find_own(pools, share, spot.protocol, -1, &tail);
-		for (uint32_t link = tail; link; link = pools->blocks[link - 1].next)
-			tail = link;
-		portpool_take_block(pools, share, spot.block, tail);
+		if (monotime_before(now, pools->held_until))
+			return NAT_REASON_HOLD_DOWN;
+		portpool_take_block(pools, share, spot.block);
 		if (granted)
 			*granted = true;
 	}
 	portpool_set_used(pools, &spot, owner);
 	b->dynamic++;
 	share->n_ports++;
-	portpool_list_sort(pools, share, spot.block);
+	if (!fixed)
+		portpool_list_sort(pools, share, spot.block);
 	return NAT_REASON_NONE;
 }

@@ -72,7 +72,8 @@ int portpool_new(const struct config *config, struct random_source *random, stru
 	pools->random = *random;
 	pools->hash_bits = 4;
 	pools->hash = calloc(1u << pools->hash_bits, sizeof pools->hash[0]);
-	if (!pools->hash || (err = portpool_reload(pools, config, NULL, 0))) {
+	pools->rested = calloc(1u << REST_SET_BITS, sizeof pools->rested[0]); /* lazily touched */
+	if (!pools->hash || !pools->rested || (err = portpool_reload(pools, config, NULL, 0))) {
 		portpool_free(pools);
 		return err;
 	}
@@ -91,8 +92,11 @@ void portpool_free(struct portpool *pools)
 		if (pools->capacity[i])
 			munmap(*(void **)arrays[i].at, arrays[i].size * pools->capacity[i]);
 	}
+	for (unsigned i = 0; i < pools->n_pools; i++)
+		deterministic_free(pools->pools[i].fixed);
 	free(pools->open_lists);
 	free(pools->hash);
+	free(pools->rested);
 	free(pools);
 }
 

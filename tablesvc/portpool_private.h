@@ -7,6 +7,7 @@
 #ifndef TABLESVC_PORTPOOL_PRIVATE_H
 #define TABLESVC_PORTPOOL_PRIVATE_H
 
+#include "tablesvc/deterministic.h"
 #include "tablesvc/portpool.h"
 
 enum {
@@ -16,7 +17,11 @@ enum {
 	BLOCKS_PER_ADDRESS = 1 << BLOCK_BITS,
 	PORTS_PER_ADDRESS = 1 << 16,
 	POOL_RETIRED = 0xffff,
+	LOW_PORTS = 1024,   /* RFC 4787 REQ-3a: classes of ports, below and from here */
+	REST_SET_BITS = 16, /* of the memory of who gave which block back: 256 Ki of them */
+	REST_WAYS = 4,
 };
+#define ANY_ADDRESS UINT32_MAX
 
 enum block_state {
 	BLOCK_FREE,	/* zero, for fresh memory; its bit in free_blocks is set */
@@ -48,22 +53,38 @@ struct port_address {
 	uint8_t shift; /* a block has 1 << shift ports */
 	uint8_t
 	    block_pages; /* of struct port_block that were touched: only for the count of bytes */
-	uint16_t n_free, n_resting, n_granted; /* blocks; granted: detached ones too */
-	uint16_t zero;
-	uint32_t n_used; /* ports, reserved ones too */
-	uint32_t open;	 /* place in its pool's list of addresses with a free block + 1; 0 = none */
+	/* Blocks; granted: detached ones, and used ones of fixed ranges, too. */
+	uint16_t n_free, n_resting, n_granted;
+	uint16_t n_apart; /* the first ones: below 1024 (low_ports), or of fixed ranges */
+	uint32_t n_used;  /* ports, reserved ones too */
+	uint32_t open; /* place in its pool's list of addresses with a free block + 1; 0 = none */
 	uint64_t pages[PORT_PROTOCOLS]; /* of owners that were touched */
-	uint64_t zero2;
+	uint16_t n_free_low;		/* of those apart; n_free counts the others */
+	bool is_fixed; /* its pool is deterministic: blocks apart are never granted */
+	uint8_t zero[5];
 };
 _Static_assert(sizeof(struct port_address) == 64, "one cache line");
 
 struct port_pool {
 	char name[CONFIG_NAME_MAX];
-	bool parity;
+	bool parity, low_ports, arbitrary, another_address; /* see struct config_pool */
+	struct deterministic *fixed;			    /* NULL = the mode is dynamic */
+	uint16_t warn_above;				    /* percent */
+	bool warned;
 	uint32_t *open; /* indices of addresses that have a free block, in no order */
 	uint32_t n_open;
 	struct portpool_stats stats;
 };
+
+/* Whether more of what anybody may get is in use, or rests, than warn_above less slack percent. */
+static inline bool portpool_is_above(const struct port_pool *pool, unsigned slack)
+{
+	const struct portpool_stats *s = &pool->stats;
+	unsigned percent = pool->warn_above > slack ? pool->warn_above - slack : 0;
+
+	return pool->warn_above &&
+	       (s->blocks_shared - s->blocks_free) * 100 > s->blocks_shared * percent;
+}
 
 /*
  * Everything that an address has lies in arrays that are reserved for all its ports and touched by
@@ -86,7 +107,9 @@ struct portpool {
 	uint32_t *open_lists; /* the memory of all pools' lists */
 	uint32_t n_open_lists;
 	uint32_t resting_head, resting_tail;
-	uint64_t touched; /* bytes */
+	uint32_t (*rested)[REST_WAYS]; /* by who gave them back: portpool_rest.c */
+	struct monotime held_until;    /* no block is granted before */
+	uint64_t touched;	       /* bytes */
 };
 
 #define NO_BLOCK UINT32_MAX
@@ -123,19 +146,45 @@ void portpool_list_remove(struct portpool *pools, struct portpool_share *share, 
 void portpool_list_sort(struct portpool *pools, struct portpool_share *share, uint32_t block);
 /* The address is no longer of the share's pool: its blocks stay until their ports are released. */
 void portpool_detach(struct portpool *pools, struct portpool_share *share);
+/* Gives the share a block that is free, or that may end its rest for it. */
+void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block);
+
+struct port_wish {
+	unsigned protocol;
+	int parity; /* -1 = any */
+	bool low;   /* a port below 1024 */
+	uint32_t limit;
+	struct monotime now;
+};
+/* The block, as a link, that the share's next port is to be in: its own or one more. A reason. */
+unsigned portpool_choose(struct portpool *pools, struct portpool_share *share,
+			 const struct port_wish *wish, uint32_t *out, bool *granted);
+
+/* ---- portpool.c ---- */
+
 /*
- * The fullest of the share's blocks with a free port of the protocol and parity (-1 = any), or,
- * when none has the parity, with any; as a link. *tail: the last of the list.
+ * A free port among size of them, a multiple of 64, of the parity (-1 = any), as its offset; -1 =
+ * none. words: of the bitmap.
  */
-uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_share *share,
-			   unsigned protocol, int parity, uint32_t *tail);
-/* Gives the share a block that is free or that may end its rest for it, behind its last (tail). */
-void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block,
-			 uint32_t tail);
-/* One more block for the share, put behind its last; a reason, and the link. */
-unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, unsigned pool,
-			unsigned protocol, uint32_t limit, struct monotime now, uint32_t tail,
-			uint32_t *out);
+int portpool_find_port(struct portpool *pools, const uint64_t *words, unsigned size, int parity);
+
+/* ---- portpool_deterministic.c ---- */
+
+/* A port of the share's fixed range; SUBSCRIBER_BLOCKS when it is used up. */
+unsigned portpool_take_fixed(struct portpool *pools, struct portpool_share *share,
+			     const struct port_wish *wish, struct port_spot *out);
+/* Whether the place is in a fixed range, whoever has it. */
+static inline bool portpool_is_fixed(const struct portpool *pools, const struct port_spot *spot)
+{
+	const struct port_address *address = &pools->addresses[spot->address];
+	return address->is_fixed && spot->block != NO_BLOCK &&
+	       spot->block % BLOCKS_PER_ADDRESS < address->n_apart;
+}
+/* Whether a free spot of a fixed range is the share's; then it is about to be used. */
+bool portpool_claim_fixed(struct portpool *pools, struct portpool_share *share,
+			  const struct port_spot *spot);
+void portpool_release_fixed(struct portpool *pools, struct portpool_share *share,
+			    const struct port_spot *spot);
 
 /* ---- portpool_memory.c ---- */
 
@@ -144,24 +193,34 @@ int portpool_enlarge(struct portpool *pools, uint32_t n);
 
 /* ---- portpool_block.c ---- */
 
+/* Whether the block is one for sources below 1024. */
+static inline bool portpool_is_low(const struct portpool *pools, uint32_t block)
+{
+	return block % BLOCKS_PER_ADDRESS < pools->addresses[block >> BLOCK_BITS].n_apart;
+}
 /* Puts the address on its pool's list of those with free blocks, or takes it off. */
 void portpool_set_open(struct portpool *pools, uint32_t index);
 void portpool_set_free(struct portpool *pools, uint32_t block, bool is_free);
-/* The block's last dynamic port was released: it rests, or is free at once. */
-void portpool_rest(struct portpool *pools, struct portpool_share *share, uint32_t block,
-		   uint32_t hold_down_ms, struct monotime now);
-/* Takes a resting block out of the queue; its state is the caller's. */
-void portpool_unrest(struct portpool *pools, uint32_t block);
-/* Frees what has rested long enough, in the order of giving back, max at most. False = none. */
-bool portpool_mature(struct portpool *pools, struct monotime now, unsigned max);
-/* Whether the hold-down of a resting block is over. */
-bool portpool_has_rested(const struct port_block *block, struct monotime now);
 /* Whether the block has a port that is not used: a free block may be full of static ones. */
 bool portpool_has_room(const struct portpool *pools, uint32_t block, unsigned protocol);
 /* A block of this address that the share may have, or of a random address; block + 1, 0 = none. */
-uint32_t portpool_find_block(struct portpool *pools, struct portpool_share *share, uint32_t index,
-			     unsigned protocol, struct monotime now);
+uint32_t portpool_find_block(struct portpool *pools, const struct portpool_share *share,
+			     uint32_t index, unsigned protocol, bool low, struct monotime now);
 uint32_t portpool_find_first_block(struct portpool *pools, unsigned pool, unsigned protocol,
-				   struct monotime now);
+				   bool low, struct monotime now);
+
+/* ---- portpool_rest.c ---- */
+
+/* The block's last dynamic port was released: it rests, or is free at once. */
+void portpool_rest(struct portpool *pools, uint32_t block, uint32_t hold_down_ms,
+		   struct monotime now);
+/* Takes a resting block out of the queue; its state is the caller's. */
+void portpool_unrest(struct portpool *pools, uint32_t block);
+bool portpool_has_rested(const struct port_block *block, struct monotime now);
+/* Frees what has rested long enough, in the order of giving back, max at most. False = none. */
+bool portpool_mature(struct portpool *pools, struct monotime now, unsigned max);
+/* A resting block, with room, that the share gave back itself, on the address or ANY_ADDRESS. */
+uint32_t portpool_find_rested(struct portpool *pools, const struct portpool_share *share,
+			      uint32_t index, unsigned protocol, bool low);
 
 #endif

@@ -4,8 +4,14 @@
  */
 #include "tablesvc/portpool_private.h"
 
-/* Blocks that may become free in passing, whenever one is granted: twice as fast as used. */
-enum { MATURE_A_GRANT = 2 };
+#include "common/base/log.h"
+
+enum {
+	/* Blocks that may become free in passing, whenever one is granted: twice as fast as used.
+	 */
+	MATURE_A_GRANT = 2,
+	WARN_SLACK = 5, /* percent below the mark before a pool is warned of again */
+};
 
 void portpool_list_remove(struct portpool *pools, struct portpool_share *share, uint32_t block)
 {
@@ -63,19 +69,31 @@ void portpool_detach(struct portpool *pools, struct portpool_share *share)
 	share->address = 0;
 }
 
-uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_share *share,
-			   unsigned protocol, int parity, uint32_t *tail)
+/* ---- which block the next port is in ---- */
+
+enum own { OWN_PAIRED, OWN_OTHERS };
+
+/*
+ * The fullest of the share's blocks, on its paired address or on others, with a free port of the
+ * protocol and parity (-1 = any), or, when none has the parity, with any; as a link.
+ */
+static uint32_t find_own(const struct portpool *pools, const struct portpool_share *share,
+			 const struct port_wish *wish, enum own which, bool low)
 {
 	uint32_t other = 0;
 
-	*tail = 0;
 	for (uint32_t link = share->blocks; link; link = pools->blocks[link - 1].next) {
 		const struct port_block *b = &pools->blocks[link - 1];
-		*tail = link;
-		if (!portpool_has_room(pools, link - 1, protocol))
+		uint32_t index = (link - 1) >> BLOCK_BITS;
+		const struct port_address *address = &pools->addresses[index];
+		/* One that is not paired may have left the pool: its ports live on, no more come.
+		 */
+		if ((index + 1 == share->address) != (which == OWN_PAIRED) ||
+		    address->pool != share->pool || portpool_is_low(pools, link - 1) != low ||
+		    !portpool_has_room(pools, link - 1, wish->protocol))
 			continue;
-		unsigned half = 1u << (pools->addresses[(link - 1) >> BLOCK_BITS].shift - 1);
-		if (parity < 0 || b->used[protocol][parity] < half)
+		unsigned half = 1u << (address->shift - 1);
+		if (wish->parity < 0 || b->used[wish->protocol][wish->parity] < half)
 			return link;
 		if (!other)
 			other = link;
@@ -83,11 +101,51 @@ uint32_t portpool_find_own(const struct portpool *pools, const struct portpool_s
 	return other;
 }
 
-void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block,
-			 uint32_t tail)
+static uint32_t find_new(struct portpool *pools, const struct portpool_share *share,
+			 const struct port_wish *wish, bool low)
+{
+	uint32_t link = 0;
+
+	if (share->address)
+		link = portpool_find_block(pools, share, share->address - 1, wish->protocol, low,
+					   wish->now);
+	else /* forgotten since it gave a block back: the same address again */
+		link = portpool_find_rested(pools, share, ANY_ADDRESS, wish->protocol, low);
+	/* Paired pooling (RFC 4787 REQ-2) binds only while there is something to be paired with. */
+	if (!link && share->n_blocks == 0 && share->n_fixed == 0)
+		link =
+		    portpool_find_first_block(pools, share->pool, wish->protocol, low, wish->now);
+	return link;
+}
+
+static uint32_t find_elsewhere(struct portpool *pools, const struct portpool_share *share,
+			       const struct port_wish *wish)
+{
+	uint32_t link = portpool_find_rested(pools, share, ANY_ADDRESS, wish->protocol, false);
+
+	return link ? link
+		    : portpool_find_first_block(pools, share->pool, wish->protocol, false,
+						wish->now);
+}
+
+/* RFC 6888 REQ-11C: who runs the pool hears of it before subscribers do, once for each time. */
+static void warn(struct port_pool *pool)
+{
+	if (pool->warned && !portpool_is_above(pool, WARN_SLACK))
+		pool->warned = false;
+	if (pool->warned || !portpool_is_above(pool, 0))
+		return;
+	pool->warned = true;
+	log_warning("pool is running out of port blocks pool=%s blocks=%llu free=%llu "
+		    "warn_above=%u%%: give it more addresses, or subscribers fewer blocks",
+		    pool->name, (unsigned long long)pool->stats.blocks_shared,
+		    (unsigned long long)pool->stats.blocks_free, pool->warn_above);
+}
+
+void portpool_take_block(struct portpool *pools, struct portpool_share *share, uint32_t block)
 {
 	struct port_block *b = &pools->blocks[block];
-	struct port_address *address = address_of_block(pools, block);
+	uint32_t tail = 0;
 
 	if (b->state == BLOCK_RESTING)
 		portpool_unrest(pools, block);
@@ -96,32 +154,58 @@ void portpool_take_block(struct portpool *pools, struct portpool_share *share, u
 	b->state = BLOCK_GRANTED;
 	b->owner = share->id;
 	b->dynamic = 0;
+	for (uint32_t link = share->blocks; link; link = pools->blocks[link - 1].next)
+		tail = link;
 	list_insert(pools, share, block, tail);
-	share->n_blocks++;
-	share->address = (block >> BLOCK_BITS) + 1;
-	address->n_granted++;
-	pools->pools[address->pool].stats.blocks_used++;
+	if (share->n_blocks++ == 0 && share->n_fixed == 0)
+		share->address = (block >> BLOCK_BITS) + 1;
+	address_of_block(pools, block)->n_granted++;
+	pools->pools[share->pool].stats.blocks_used++;
+	warn(&pools->pools[share->pool]);
 }
 
-unsigned portpool_grant(struct portpool *pools, struct portpool_share *share, unsigned pool,
-			unsigned protocol, uint32_t limit, struct monotime now, uint32_t tail,
-			uint32_t *out)
+/*
+ * Ports below 1024 first, for sources below 1024 (RFC 4787 REQ-3a), but never as the last block
+ * that the limit allows: the others need one. Then the paired address (RFC 4787 REQ-2), and only
+ * when it has nothing left another one, where the pool allows that (RFC 7857 section 4): flows
+ * return to the paired address as soon as it has a port again.
+ */
+unsigned portpool_choose(struct portpool *pools, struct portpool_share *share,
+			 const struct port_wish *wish, uint32_t *out, bool *granted)
 {
-	uint32_t link = 0;
+	struct port_pool *pool = &pools->pools[share->pool];
+	uint32_t have = (uint32_t)share->n_blocks + share->n_detached, link = 0;
+	bool held = monotime_before(wish->now, pools->held_until);
 
-	if ((uint32_t)share->n_blocks + share->n_detached >= limit)
-		return NAT_REASON_SUBSCRIBER_BLOCKS;
-	portpool_mature(pools, now, MATURE_A_GRANT);
-	if (share->address)
-		link = portpool_find_block(pools, share, share->address - 1, protocol, now);
-	/* Paired pooling (RFC 4787 REQ-2) binds only while there is something to be paired with. */
-	if (!link && share->n_blocks == 0)
-		link = portpool_find_first_block(pools, pool, protocol, now);
-	if (!link) {
-		pools->pools[pool].stats.exhausted++;
-		return NAT_REASON_PORTS_EXHAUSTED;
+	*granted = false;
+	portpool_mature(pools, wish->now, MATURE_A_GRANT);
+	for (int low = wish->low; low >= 0; low--) {
+		if ((*out = find_own(pools, share, wish, OWN_PAIRED, low)))
+			return NAT_REASON_NONE;
+		if (pool->arbitrary && (*out = find_own(pools, share, wish, OWN_OTHERS, low)))
+			return NAT_REASON_NONE;
+		if (held || have + (uint32_t)low >= wish->limit)
+			continue;
+		link = pool->arbitrary && !low ? find_elsewhere(pools, share, wish)
+					       : find_new(pools, share, wish, low);
+		if (link)
+			goto found;
 	}
-	portpool_take_block(pools, share, link - 1, tail);
+	if (pool->another_address) {
+		if ((*out = find_own(pools, share, wish, OWN_OTHERS, false)))
+			return NAT_REASON_NONE;
+		if (!held && have < wish->limit && (link = find_elsewhere(pools, share, wish)))
+			goto found;
+	}
+	if (have >= wish->limit)
+		return NAT_REASON_SUBSCRIBER_BLOCKS;
+	if (held)
+		return NAT_REASON_HOLD_DOWN;
+	pool->stats.exhausted++;
+	return NAT_REASON_PORTS_EXHAUSTED;
+found:
+	portpool_take_block(pools, share, link - 1);
 	*out = link;
+	*granted = true;
 	return NAT_REASON_NONE;
 }

@@ -40,6 +40,8 @@ uint32_t subscriber_get(struct table *t, uint8_t realm, nat_be32 address, uint16
 	*s = (struct subscriber){
 	    .address = address, .realm = realm, .redirect = redirect, .used = true};
 	s->share.id = (uint32_t)hash_of(t, realm, address, redirect) | 1;
+	s->share.realm = realm;
+	s->share.subscriber = address;
 	s->tokens = UINT32_MAX; /* cut to the burst at the first creation */
 	s->tokens_at = monotime_ms(t->now);
 	uint32_t *head = subscriber_bucket(t, realm, address, redirect);

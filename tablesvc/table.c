@@ -118,6 +118,10 @@ static int allocate(struct table *t)
 		err = portpool_new(&t->config, t->random, &t->pools);
 	if (!err)
 		err = fragment_table_new(t);
+	/* RFC 6888 REQ-8 after a loss of state: any port may have been anybody's until now. */
+	if (!err && t->config.hold_down_at_start_ms)
+		portpool_hold(t->pools,
+			      monotime_add_ms(t->now, t->config.hold_down_at_start_ms));
 	return err;
 }
 

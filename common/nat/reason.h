@@ -52,7 +52,9 @@
 	X(STALE, 43, "stale", "an answer that came after its lease; ask again")                    \
 	X(DRAINING, 44, "draining", "this dataplane is being drained")                             \
 	X(FRAGMENT_UNKNOWN, 45, "fragment_unknown",                                                \
-	  "the table has not heard of the datagram's first fragment yet")
+	  "the table has not heard of the datagram's first fragment yet")                          \
+	X(HOLD_DOWN, 46, "hold_down", "port blocks rest after the table service's start")          \
+	X(SUBSCRIBER_PORTS, 47, "subscriber_ports", "subscriber's limit of ports")
 
 enum nat_reason {
 #define NAT_REASON_ENUM(symbol, number, name, sentence) NAT_REASON_##symbol = number,

@@ -101,16 +101,30 @@ Test(config, every_kind_of_value_is_read)
 	    "pools:\n"
 	    "- {name: a, prefixes: 192.0.2.9, ports: 4096-8191, block_size: 4096, parity: false,\n"
 	    "   filtering: {udp: eif, tcp: address-and-port-dependent}}\n"
-	    "- {name: b, prefixes: [198.51.100.0/24, 203.0.113.4/30]}\n"
+	    "- {name: b, prefixes: [198.51.100.0/24, 203.0.113.4/30], pooling: arbitrary,\n"
+	    "   ports: 1-65535, low_ports: true, fallback: another-address, warn_above: 50}\n"
+	    "- {name: c, prefixes: [192.0.2.64/28], mode: deterministic, dynamic_overflow: 20,\n"
+	    "   ports_per_subscriber: 1024}\n"
 	    "realms:\n"
 	    "- {name: x, id: 255, prefixes: [10.0.0.0/8], pool: b}\n"
 	    "- {name: y, prefixes: [10.0.0.0/8], pool: a}\n"
+	    "- {name: z, prefixes: [10.0.0.0/24], pool: c}\n"
 	    "bypass: [172.16.0.0/12]\n"
 	    "static: [{realm: x, protocol: UDP, external: 198.51.100.1:5, internal: 10.1.2.3:6}]\n"
 	    "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: "
 	    "203.0.113.5:80,\n"
 	    "            to_realm: y, to: 10.0.0.1:8080, pool: a}]\n");
 
+	cr_expect_eq(config->pools[0].warn_above, 90);
+	cr_expect_eq(config->pools[0].pooling, CONFIG_PAIRED);
+	cr_expect_eq(config->pools[0].fallback, CONFIG_REFUSE);
+	cr_expect_eq(config->pools[1].pooling, CONFIG_ARBITRARY);
+	cr_expect_eq(config->pools[1].fallback, CONFIG_ANOTHER_ADDRESS);
+	cr_expect(config->pools[1].low_ports && config->pools[1].port_first == 1);
+	cr_expect_eq(config->pools[1].warn_above, 50);
+	cr_expect_eq(config->pools[2].mode, CONFIG_DETERMINISTIC);
+	cr_expect_eq(config->pools[2].dynamic_overflow, 20);
+	cr_expect_eq(config->pools[2].ports_per_subscriber, 1024);
 	cr_expect_eq(config->n_listen, 3);
 	cr_expect_str_eq(config->listen[0], "unix:/run/x");
 	cr_expect_str_eq(config->listen[1], "[::1]:4790");
@@ -285,6 +299,53 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	     {"t.yaml:1: pools[0].ports: 1024-65535 does not divide", "allowed: 2048-65535"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 1-200}]\n" REALMS,
 	     {"pools[0].ports: 1-200 holds no whole block of 256"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 512-65535}]\n" REALMS,
+	     {"pools[0].ports: 512-65535 begins below 1024", "allowed:", "low_ports: true"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], low_ports: true}]\n" REALMS,
+	     {"pools[0].low_ports: true, but ports are 1024-65535", "1-65535"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], low_ports: true, ports: 1-65535,\n"
+	     "  block_size: 2048}]\n" REALMS,
+	     {"pools[0].low_ports: true, but a block of 2048", "1024 or less"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], pooling: random}]\n" REALMS,
+	     {"pools[0].pooling: \"random\" is not a choice", "paired, arbitrary"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], fallback: yes}]\n" REALMS,
+	     {"pools[0].fallback: \"yes\" is not a choice", "refuse, another-address"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], ports_per_subscriber: 256}]\n" REALMS,
+	     {"pools[0].ports_per_subscriber: set, but the mode is dynamic", "limits.ports"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], dynamic_overflow: 10}]\n" REALMS,
+	     {"pools[0].dynamic_overflow: set, but the mode is dynamic"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], mode: deterministic, pooling: arbitrary}]\n"
+	     REALMS,
+	     {"pools[0].pooling: arbitrary, but the mode is deterministic"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], mode: deterministic, low_ports: true,\n"
+	     "  ports: 1-65535}]\n" REALMS,
+	     {"pools[0].low_ports: true, but the mode is deterministic"}},
+	    /* RFC 7422: too many for the ports, with the numbers. */
+	    {"pools: [{name: p, prefixes: [192.0.2.0/28], mode: deterministic}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/16], pool: p}]\n",
+	     {"pools[0].mode: deterministic, with 65536 subscribers on 16 addresses, which is 4096 ",
+	      "64512 fixed ports hold 252 ranges of 256; allowed: more addresses"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.0/28], mode: deterministic, dynamic_overflow: "
+	     "50,\n  ports_per_subscriber: 4096}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/24], pool: p}]\n",
+	     {"256 subscribers on 16 addresses, which is 16 ", "32256 fixed ports hold 7 ranges of 4096",
+	      "ports_per_subscriber of 1792 at most"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.0/28], mode: deterministic,\n"
+	     "  ports_per_subscriber: 1000}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/24], pool: p}]\n",
+	     {"ports_per_subscriber is 1000, no multiple of block_size, 256"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], mode: deterministic}, {name: q, prefixes: "
+	     "[192.0.2.2]}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/24], pool: q}]\n",
+	     {"pools[0].mode: deterministic, but no realm uses the pool"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], mode: deterministic}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/26], pool: p}]\n"
+	     "redirect: [{name: r, from_realm: home, protocol: udp, destination: 9.9.9.9:53,\n"
+	     "            to_realm: outside, to: 9.9.9.10:53, pool: p}]\n",
+	     {"redirect[0].pool: pool \"p\" is deterministic"}},
+	    {BASE "limits: {ports: -1}\n", {"limits.ports: \"-1\" is not a whole number"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], warn_above: 101}]\n" REALMS,
+	     {"pools[0].warn_above: \"101\" is out of range"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 5-4}]\n" REALMS,
 	     {"is not a range of ports", "like 1024-65535"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], ports: 0-65535}]\n" REALMS,
@@ -587,6 +648,17 @@ ParameterizedTestParameters(config, reload_refuses_what_needs_a_restart)
 	     "pools: [{name: q, prefixes: [192.0.2.7], block_size: 64}]\n"
 	     "realms: [{name: home, prefixes: [10.0.0.0/8], pool: q}]\n",
 	     "pools: \"q\" has other ports"},
+	    {BASE, BASE "timers: {hold_down_at_start: 2m}\n", ""},
+	    {BASE,
+	     "pools: [{name: p, prefixes: [192.0.2.0/24], ports: 1-65535, low_ports: true}]\n" REALMS,
+	     "pools: \"p\" has other ports"},
+	    {"pools: [{name: p, prefixes: [192.0.2.0/24]}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/16], pool: p}]\n",
+	     "pools: [{name: p, prefixes: [192.0.2.0/24], mode: deterministic, block_size: 128}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/16], pool: p}]\n",
+	     "another block_size or another mode"},
+	    {BASE, "pools: [{name: p, prefixes: [192.0.2.0/24], fallback: another-address}]\n" REALMS,
+	     ""},
 	    {BASE, POOLS "realms: [{name: work, prefixes: [10.0.0.0/8], pool: p}]\n",
 	     "realms: \"work\" (id 1) was \"home\" (id 1)"},
 	    {BASE, POOLS "realms: [{name: home, id: 7, prefixes: [10.0.0.0/8], pool: p}]\n",
