@@ -64,7 +64,11 @@ def reaches(stranger, external, host, seconds=1.0):
 
 
 def pcp(t):
-    """MAP, PEER and ANNOUNCE: strangers get in by what was asked for, and get out by what ends."""
+    """MAP, PEER and ANNOUNCE: strangers get in by what was asked for, and get out by what ends.
+
+    RFC 6888 REQ-9; RFC 6887 section 11.3, RFC 6887 section 12.3, RFC 6887 section 8.5, and the
+    announcement of RFC 6887 section 14.1.3.
+    """
     client, host = Client(t, "c1", "10.0.1.2"), t.udp("c1", 7777, "10.0.1.2")
     stranger = t.udp("srv", 9999, SERVER2)
     t.need(client.ask(ANNOUNCE)[0] == SUCCESS, "ANNOUNCE is answered")

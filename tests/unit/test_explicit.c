@@ -74,6 +74,7 @@ static bool same(const struct nat_endpoint *a, const struct nat_endpoint *b)
 
 Test(explicit, a_mapping_lets_anybody_in_for_its_lifetime)
 {
+	/* RFC 6888 REQ-9; RFC 6887 section 11.3 */
 	struct pcp_request r = map_of(5000, 600);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
 	cr_expect_eq(answer.lifetime_s, 600);
@@ -106,7 +107,7 @@ Test(explicit, a_mapping_without_traffic_ends_with_its_lifetime)
 
 Test(explicit, traffic_and_requests_share_one_mapping)
 {
-	/* RFC 4787 REQ-1: one external endpoint, whoever came first; section 11.3, 4 */
+	/* RFC 4787 REQ-1: one external endpoint, whoever came first; RFC 6887 section 11.3 */
 	struct nat_tuple t = tuple_of(NAT_UDP, 1, "10.0.0.1", 5000, "198.51.100.9", 53);
 	struct wire_answer out = rig_out(&rig, dp, t);
 	struct nat_endpoint external = {.address = out.rewrite.source,
@@ -124,6 +125,7 @@ Test(explicit, traffic_and_requests_share_one_mapping)
 
 Test(explicit, renewing_needs_the_nonce)
 {
+	/* RFC 6887 section 11.3: the simple threat model */
 	struct pcp_request r = map_of(5000, 600);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
 	struct nat_endpoint external = answer.external;
@@ -154,7 +156,7 @@ Test(explicit, deleting_ends_what_no_traffic_keeps)
 	cr_expect_eq(ask(&r), PCP_SUCCESS, "again, as when the answer was lost");
 	cr_expect_eq(from_outside("198.51.100.1", 80, &external).verdict, NAT_DROP);
 
-	/* Section 15: traffic's own lifetime is not shortened, by whomever it was asked. */
+	/* RFC 6887 section 15: traffic's own lifetime is not shortened, by whomever it was asked. */
 	rig_out(&rig, dp, tuple_of(NAT_UDP, 1, "10.0.0.1", 5001, "198.51.100.9", 9));
 	r = map_of(5001, 600);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
@@ -167,6 +169,7 @@ Test(explicit, deleting_ends_what_no_traffic_keeps)
 
 Test(explicit, lifetimes_are_bounded)
 {
+	/* RFC 6887 section 15 */
 	struct pcp_request r = map_of(5000, 1);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
 	cr_expect_eq(answer.lifetime_s, 120);
@@ -177,7 +180,7 @@ Test(explicit, lifetimes_are_bounded)
 
 Test(explicit, a_suggestion_is_honoured_when_it_can_be)
 {
-	/* Section 11.3: so that a client gets back what a restart lost. */
+	/* RFC 6887 section 11.3: so that a client gets back what a restart lost. */
 	struct pcp_request r = map_of(5000, 600);
 	r.suggested = (struct nat_endpoint){.address = ip("192.0.2.2"), .port = htons(40000)};
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
@@ -220,6 +223,7 @@ Test(explicit, quotas_hold)
 
 Test(explicit, refuses_what_it_cannot_do)
 {
+	/* RFC 6887 section 11.3 */
 	struct pcp_request r = map_of(0, 600);
 	cr_expect_eq(ask(&r), PCP_UNSUPP_PROTOCOL, "all ports");
 	r = map_of(5000, 600);
@@ -249,7 +253,7 @@ Test(explicit, tells_statics_and_changes_none)
 
 Test(explicit, losing_one_starts_the_epoch_again)
 {
-	/* Section 8.5: so that its owner asks again at once */
+	/* RFC 6887 section 8.5: so that its owner asks again at once */
 	struct pcp_request r = map_of(8443, 600);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
 	struct nat_endpoint external = answer.external;
@@ -265,7 +269,7 @@ Test(explicit, losing_one_starts_the_epoch_again)
 
 Test(explicit, peer_makes_the_session_of_a_first_packet)
 {
-	/* Section 12.3, and RFC 4787 REQ-1 */
+	/* RFC 6887 section 12.3, and RFC 4787 REQ-1 */
 	struct pcp_request r = peer_of(5000, "198.51.100.9", 9);
 	cr_assert_eq(ask(&r), PCP_SUCCESS);
 	struct nat_endpoint external = answer.external;
@@ -292,6 +296,7 @@ Test(explicit, peer_makes_the_session_of_a_first_packet)
 
 Test(explicit, peer_insists_on_its_suggestion)
 {
+	/* RFC 6887 section 12.3, and the parity that RFC 7857 section 8 wants to be asked for */
 	struct pcp_request r = peer_of(5000, "198.51.100.9", 9);
 	r.suggested = (struct nat_endpoint){.address = ip("203.0.113.1"), .port = htons(40000)};
 	cr_expect_eq(ask(&r), PCP_CANNOT_PROVIDE_EXTERNAL);

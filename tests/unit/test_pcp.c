@@ -89,6 +89,7 @@ struct refusal {
 
 ParameterizedTestParameters(pcp, refuses)
 {
+	/* RFC 6887 section 8.2, in its order of checks */
 	static struct refusal rows[] = {
 	    {"one byte", PCP_MAP, 1, 0, 0, {0}, PCP_SILENCE},
 	    {"an answer", PCP_MAP, 0, 1, 1, {0x81}, PCP_SILENCE},
@@ -153,6 +154,7 @@ ParameterizedTest(struct refusal *row, pcp, refuses)
 
 Test(pcp, insists_when_asked_to)
 {
+	/* RFC 6887 section 13.2 */
 	uint8_t bytes[PCP_MESSAGE_MAX], out[PCP_MESSAGE_MAX];
 	struct pcp_request r;
 	size_t n = request_of(PCP_MAP, bytes);
@@ -193,6 +195,7 @@ Test(pcp, answers_with_the_assigned_endpoint)
 
 Test(pcp, announces)
 {
+	/* RFC 6887 section 14.1.3 */
 	uint8_t bytes[PCP_MESSAGE_MAX], out[PCP_MESSAGE_MAX];
 	struct pcp_request r;
 	struct nat_endpoint none = {0};
