@@ -32,6 +32,7 @@ struct engine_packet {
 	uint8_t ingress;   /* realm it arrived from */
 	bool partial_checksum; /* TCP/UDP checksum holds only the pseudo header's sum (offload) */
 	uint16_t gso_size;     /* > 0: a super-packet of segments of this payload size */
+	bool own; /* made here: its source is an address of this host (engine_config) */
 	bool identified;       /* the engine's: its identification may be used for fragments */
 	uint64_t datagram;     /* the engine's: others of its datagram wait for its flow */
 	/* out */

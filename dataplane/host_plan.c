@@ -140,6 +140,9 @@ static int plan_tables(struct host_plan *plan, const struct port_interface *inte
 }
 
 /*
+ * The kernel's own ICMP errors about translated packets (a route with a smaller MTU) come to the
+ * engine like any router's and go on with the host's address as their source: accept_local.
+ *
  * Strict reverse path filtering would drop what comes out of the TUN devices, and what asymmetric
  * routes bring. The kernel takes the larger of "all" and the interface's, so with "all" on, loose
  * (2) is the least that an interface can have.
@@ -154,6 +157,7 @@ static int plan_sysctls(struct host_plan *plan, const struct port_interface *int
 		err = add_sysctl(plan, "conf", interfaces[i].name, "rp_filter", rp_filter);
 		err = err ? err : add_sysctl(plan, "conf", device, "rp_filter", rp_filter);
 		err = err ? err : add_sysctl(plan, "conf", device, "send_redirects", 0);
+		err = err ? err : add_sysctl(plan, "conf", device, "accept_local", 1);
 	}
 	/*
 	 * Forwarding comes last, when the rules stand; and only on our interfaces, so that the host

@@ -75,6 +75,7 @@ void icmp_error(struct engine *engine, const struct engine_packet *packet, uint8
 	    .ingress = packet->ingress,
 	    .fate = ENGINE_OUT,
 	    .egress = packet->ingress,
+	    .own = true,
 	};
 	count(&owner_counters(engine)->icmp_sent);
 	engine->owner.emit(engine->owner.context, &error);

@@ -20,13 +20,14 @@
 #include "common/base/err.h"
 #include "common/base/http.h"
 #include "dataplane/admin.h"
+#include "dataplane/netlink.h"
 #include "dataplane/port_pcap.h"
 #include "dataplane/port_tun.h"
 
 enum {
 	EXIT_USAGE = 2,
 	TICK_MS = 200,
-	REFRESH_TICKS = 25,  /* interfaces are looked at every five seconds */
+	REFRESH_TICKS = 25,  /* interfaces are looked at every five seconds, and when they change */
 	PATIENCE_TICKS = 25, /* and a word is said about what is waited for */
 	QUIET_TICKS = 3,     /* a capture is done when nothing was pending for so long */
 	RING_BYTES = 4 << 20,
@@ -44,7 +45,9 @@ struct program {
 	struct host *host;
 	struct embedded *embedded;
 	struct event_base *base;
-	struct event *terminate, *interrupt, *hangup, *tick;
+	struct event *terminate, *interrupt, *hangup, *tick, *links;
+	int links_fd;
+	bool links_changed;
 	struct http *http;
 	struct admin admin;
 	bool client_started;
@@ -218,8 +221,10 @@ static void watch_host(struct program *program)
 		log_error("giving up: there is no way to receive packets any more");
 		stop(program, EXIT_FAILURE);
 	}
-	if (program->ticks % REFRESH_TICKS == 0 && host_refresh(program->host))
+	if ((program->links_changed || program->ticks % REFRESH_TICKS == 0) &&
+	    host_refresh(program->host))
 		configure_world(program);
+	program->links_changed = false;
 	if (program->embedded && !program->was_ready && table_client_ready(program->client) &&
 	    host_problem(program->host, sentence) && host_refused(program->host)) {
 		log_error("giving up: the configuration %s does not fit this host",
@@ -237,6 +242,28 @@ static void on_tick(evutil_socket_t fd, short what, void *context)
 		watch_host(program);
 	else
 		watch_capture(program);
+}
+
+/* Looked at by the next tick: however many there are, at most one look a tick. */
+static void on_links(evutil_socket_t fd, short what, void *context)
+{
+	struct program *program = context;
+	netlink_watch_read(fd);
+	program->links_changed = true;
+}
+
+/* Without it interfaces are looked at every REFRESH_TICKS all the same. */
+static void watch_links(struct program *program)
+{
+	int err = netlink_watch(&program->links_fd);
+	if (err == 0) {
+		program->links = event_new(program->base, program->links_fd, EV_READ | EV_PERSIST,
+					   on_links, program);
+		if (!program->links || event_add(program->links, NULL) != 0)
+			err = -ENOMEM;
+	}
+	if (err < 0)
+		log_warning("changes of interfaces are seen late: %s", strerror(-err));
 }
 
 static int make_events(struct program *program)
@@ -292,6 +319,8 @@ static int run(struct program *program)
 		err = admin_listen(&program->admin, program->base, &program->http);
 	if (!err && program->embedded)
 		err = embedded_start(program->embedded, program->base, on_service_failed, program);
+	if (!err && program->host)
+		watch_links(program);
 	err = err ? err : start_threads(program);
 	if (err)
 		return err;
@@ -330,11 +359,13 @@ static void unmake(struct program *program)
 	flowtable_free(program->flows);
 	embedded_free(program->embedded);
 	struct event *events[] = {program->terminate, program->interrupt, program->hangup,
-				  program->tick};
+				  program->tick, program->links};
 	for (unsigned i = 0; i < sizeof events / sizeof events[0]; i++) {
 		if (events[i])
 			event_free(events[i]);
 	}
+	if (program->links_fd >= 0)
+		close(program->links_fd);
 	if (program->base)
 		event_base_free(program->base);
 }
@@ -357,12 +388,13 @@ int main(int argc, char *argv[])
 	}
 	log_init("conat-dataplane", program.conf.log_target, program.conf.log_level);
 	if (program.conf.port == CONF_PORT_TUN && geteuid() != 0)
-		log_warning("not root: CAP_NET_ADMIN and write access to " HOST_RUN_DIR
+		log_warning("not root: CAP_NET_ADMIN, CAP_NET_RAW and write access to " HOST_RUN_DIR
 			    " are needed");
 	signal(SIGPIPE, SIG_IGN);
 	log_info("packet port: %s, because %s",
 		 program.conf.port == CONF_PORT_PCAP ? "pcap" : "tun", program.conf.port_why);
 	program.random = random_system();
+	program.links_fd = -1;
 	err = run(&program);
 	unmake(&program);
 	return err ? EXIT_FAILURE : program.status;

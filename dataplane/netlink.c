@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 #include "common/base/err.h"
 
 struct netlink {
@@ -201,6 +202,29 @@ int netlink_mtu(struct netlink *netlink, const char *device, uint32_t *mtu)
 	header->ifi_index = (int)index;
 	*mtu = 0;
 	return talk(netlink, message, take_mtu, mtu);
+}
+
+int netlink_watch(int *fd)
+{
+	struct sockaddr_nl all = {.nl_family = AF_NETLINK,
+				  .nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR};
+	*fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (*fd < 0 || bind(*fd, (const struct sockaddr *)&all, sizeof all) < 0) {
+		int err = -errno;
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+		return err;
+	}
+	return 0;
+}
+
+void netlink_watch_read(int fd)
+{
+	char buffer[8192];
+	/* Overrun is news, too; it is told once. */
+	while (recv(fd, buffer, sizeof buffer, 0) > 0 || errno == ENOBUFS || errno == EINTR)
+		;
 }
 
 struct address_visit {

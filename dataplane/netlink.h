@@ -44,6 +44,13 @@ int netlink_link_up(struct netlink *netlink, const char *device, uint32_t mtu, u
 /* The MTU of a device. */
 int netlink_mtu(struct netlink *netlink, const char *device, uint32_t *mtu);
 
+/*
+ * A descriptor that is readable when a link's or an IPv4 address' state has changed, the caller's to
+ * close; and what makes it unreadable again. A hint: events may be lost when there are too many.
+ */
+int netlink_watch(int *fd);
+void netlink_watch_read(int fd);
+
 /* Calls visit for each IPv4 address of the network namespace. */
 int netlink_addresses(struct netlink *netlink,
 		      void (*visit)(void *context, unsigned index, nat_be32 address,

@@ -28,6 +28,7 @@
 #include "common/base/err.h"
 #include "common/base/log.h"
 #include "common/base/thread.h"
+#include "dataplane/local_output.h"
 #include "dataplane/vnet.h"
 
 #ifndef TUN_F_USO4 /* Linux 6.2 */
@@ -80,6 +81,7 @@ struct port_tun {
 	struct worker *workers;
 	unsigned n_workers;
 	int stop;	       /* eventfd: readable when the loops shall end */
+	int local;	       /* local_output: for what the engine made */
 	_Atomic bool broken;   /* a device was taken away from us, or cannot be polled */
 	struct counters owner; /* of send(), whose callers are serialised by the owner thread */
 };
@@ -332,7 +334,8 @@ static unsigned choose_queue(const struct port_tun *tun, const struct engine_pac
 static bool tun_send(struct port *port, const struct engine_packet *packet)
 {
 	struct port_tun *tun = (struct port_tun *)port;
-	if (!output(tun, choose_queue(tun, packet), packet))
+	if (!(packet->own ? local_output_send(tun->local, packet->data, packet->length)
+			  : output(tun, choose_queue(tun, packet), packet)))
 		return false; /* the caller counts it */
 	count(&tun->owner.sent, 1);
 	count(&tun->owner.sent_bytes, packet->length);
@@ -393,6 +396,8 @@ static void tun_free(struct port *port)
 				close(tun->devices[i].fds[k]);
 		}
 	}
+	if (tun->local >= 0)
+		close(tun->local);
 	if (tun->stop >= 0)
 		close(tun->stop);
 	free(tun->workers);
@@ -454,12 +459,14 @@ int port_tun_new(const struct port_tun_conf *conf, const struct port_env *env, s
 	memset(tun, 0, sizeof *tun);
 	tun->port.ops = &tun_ops;
 	tun->env = *env;
+	tun->local = -1;
 	tun->stop = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct host_conf host = {.n = conf->n, .print_only = !conf->host_setup};
 	memcpy(host.interfaces, conf->interfaces, sizeof host.interfaces);
 	memcpy(host.run_dir, conf->run_dir, sizeof host.run_dir);
 	if (tun->stop < 0)
 		err = ERR_IO;
+	err = err ? err : local_output_open(&tun->local);
 	err = err ? err : workers_new(tun, conf->queues);
 	err = err ? err : host_new(&host, &tun->host);
 	for (unsigned i = 0; i < conf->n && !err; i++) {

@@ -102,6 +102,8 @@ Test(host_plan, fences_before_it_leads_and_forwards_last)
 	cr_expect_lt(where("blackhole 203.0.113.0/28 254 2147483632"),
 		     where("route 203.0.113.0/28 254 10 conat-out"));
 	cr_expect_eq(forwarding, (int)plan->n - 3, "forwarding is last");
+	cr_expect_geq(where("sysctl net/ipv4/conf/conat-in/accept_local 0 1"), 0);
+	cr_expect_eq(where("sysctl net/ipv4/conf/eth0/accept_local 0 1"), -1, "never from a link");
 	cr_expect_geq(where("rule 10.0.0.0/8 25440 1000 eth0"), 0, "no way in past the engine");
 }
 
