@@ -199,6 +199,13 @@ static void drop_parked(struct fragments *f, struct datagram *d, unsigned reason
 	quota_leave(f->chunks_of[d->budget], slot_of(f, d));
 }
 
+/* Whoever has its id finds nothing any more. */
+static void rename_datagram(struct datagram *d)
+{
+	if (++d->generation == 0) /* an id is never 0 */
+		d->generation = 1;
+}
+
 static void forget(struct fragments *f, uint32_t i, unsigned reason)
 {
 	struct datagram *d = &f->datagrams[i];
@@ -212,8 +219,7 @@ static void forget(struct fragments *f, uint32_t i, unsigned reason)
 		*link = d->hash_next;
 	}
 	d->state = FRAGMENT_NONE;
-	if (++d->generation == 0) /* an id is never 0 */
-		d->generation = 1;
+	rename_datagram(d);
 	d->hash_next = f->free;
 	f->free = i;
 }
@@ -343,6 +349,7 @@ static enum fragment_step sort(struct fragments *f, struct datagram *d,
 	case FRAGMENT_WAITING:
 		if (first) {
 			no_orphan(f, d, now);
+			rename_datagram(d); /* an answer about the orphan comes too late */
 			return FRAGMENT_FIRST;
 		}
 		if (!park(f, d, packet, false))
@@ -402,6 +409,7 @@ enum fragment_step fragments_take(struct fragments *f, struct engine_packet *pac
 	}
 	*reason = NAT_REASON_FRAGMENT_TABLE_FULL;
 	enum fragment_step step = sort(f, d, packet, begin == 0, alone, now, tuple);
+	*id = id_of(f, slot_of(f, d));
 	/* A complete datagram is forgotten at once, so that its identification may come again. */
 	if (step == FRAGMENT_TUPLE && ranges_complete(&d->ranges)) {
 		forget(f, slot_of(f, d), NAT_REASON_NONE);

@@ -53,7 +53,8 @@ enum fragment_step {
 
 /*
  * Takes one fragment whose IP header is sound and whose length is its total length. tuple: out,
- * with FRAGMENT_TUPLE. *datagram: {slot, generation}, 0 when it is complete and forgotten.
+ * with FRAGMENT_TUPLE. *datagram: {slot, generation}, 0 when it is complete and forgotten; it is
+ * another one from the first fragment on.
  */
 enum fragment_step fragments_take(struct fragments *fragments, struct engine_packet *packet,
 				  struct nat_tuple *tuple, uint32_t timeout_ms, struct monotime now,
