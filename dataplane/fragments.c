@@ -47,7 +47,7 @@ struct fragments {
 	/* Which datagrams are in which budget; how many chunks each has. */
 	struct quota *datagrams_of[BUDGETS], *chunks_of[BUDGETS];
 	uint64_t hash_key;
-	uint32_t free;
+	uint32_t free, fresh; /* from "fresh" on never used: not even touched */
 	uint16_t identification;
 	uint32_t heads[HASH_HEADS];
 	struct datagram datagrams[SLOTS];
@@ -68,10 +68,7 @@ int fragments_new(struct random_source *random, struct engine_counters *counters
 	f->identification = (uint16_t)random->next(random->context);
 	for (uint32_t i = 0; i < HASH_HEADS; i++)
 		f->heads[i] = NONE;
-	for (uint32_t i = 0; i < SLOTS; i++) {
-		f->datagrams[i].generation = 1;
-		f->datagrams[i].hash_next = i + 1 < SLOTS ? i + 1 : NONE;
-	}
+	f->free = NONE;
 	err = parking_new(FRAGMENTS_ORPHAN_CHUNKS + FRAGMENTS_KNOWN_CHUNKS, &f->parking);
 	for (unsigned b = 0; !err && b < BUDGETS; b++)
 		err = quota_new(SLOTS, datagrams[b], datagrams[b] / FRAGMENTS_SHARE_OF, random,
@@ -281,13 +278,15 @@ static struct datagram *make(struct fragments *f, const struct datagram_key *key
 			     uint32_t timeout_ms, struct monotime now)
 {
 	make_room(f, f->datagrams_of[budget], source_of(key), 1, QUOTA_NONE);
-	uint32_t i = f->free; /* there are as many as the budgets hold together */
+	/* There are as many as the budgets hold together. */
+	uint32_t i = f->free == NONE ? f->fresh++ : f->free;
 	struct datagram *d = &f->datagrams[i];
-	f->free = d->hash_next;
+	if (f->free != NONE)
+		f->free = d->hash_next;
 	uint32_t timeout = timeout_ms ? timeout_ms : TIMEOUT_DEFAULT_MS;
 	*d = (struct datagram){
 	    .key = *key,
-	    .generation = d->generation,
+	    .generation = d->generation ? d->generation : 1, /* an id is never 0 */
 	    .timeout_ms = timeout,
 	    .deadline = monotime_add_ms(now, timeout),
 	    .parked = {PARKING_NONE, PARKING_NONE},

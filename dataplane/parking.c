@@ -18,7 +18,7 @@ struct chunk {
 };
 
 struct parking {
-	uint32_t free, n_free, n;
+	uint32_t free, fresh, n_free, n; /* from "fresh" on never used: not even touched */
 	struct chunk chunks[];
 };
 
@@ -29,8 +29,7 @@ int parking_new(uint32_t chunks, struct parking **out)
 	if (!parking)
 		return ERR_NOMEM;
 	parking->n = parking->n_free = chunks;
-	for (uint32_t i = 0; i < chunks; i++)
-		parking->chunks[i].next = i + 1 < chunks ? i + 1 : PARKING_NONE;
+	parking->free = PARKING_NONE;
 	*out = parking;
 	return 0;
 }
@@ -40,24 +39,36 @@ void parking_free(struct parking *parking)
 	free(parking);
 }
 
+/* There is one: the caller has counted. */
+static uint32_t chunk_take(struct parking *parking)
+{
+	uint32_t i = parking->free;
+
+	if (i == PARKING_NONE)
+		i = parking->fresh++;
+	else
+		parking->free = parking->chunks[i].next;
+	parking->n_free--;
+	return i;
+}
+
 bool parking_put(struct parking *parking, struct parking_list *list,
 		 const struct engine_packet *packet, bool in_front)
 {
 	uint32_t need = parking_need(packet->length);
-	uint32_t first = parking->free, *link = &parking->free;
+	uint32_t first = PARKING_NONE, *link = &first;
 
 	if (need == 0 || need > parking->n_free)
 		return false;
 	for (uint32_t done = 0; done < packet->length; done += PARKING_CHUNK) {
 		uint32_t left = packet->length - done;
+		*link = chunk_take(parking);
 		struct chunk *chunk = &parking->chunks[*link];
 		memcpy(chunk->bytes, packet->data + done,
 		       left < PARKING_CHUNK ? left : PARKING_CHUNK);
 		link = &chunk->next;
 	}
-	parking->free = *link;
 	*link = PARKING_NONE;
-	parking->n_free -= need;
 
 	struct chunk *head = &parking->chunks[first];
 	head->length = packet->length;

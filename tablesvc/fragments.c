@@ -246,7 +246,7 @@ static void give_number(struct table *t, const struct nat_tuple *tuple, struct f
 {
 	e->new_identification = e->identification;
 	e->numbered = tuple->realm != NAT_REALM_OUTSIDE || resolve_redirect_of(t, tuple);
-	if (!e->numbered)
+	if (!e->numbered || TABLE_MUTATED(TABLE_MUTATE_NUMBERS))
 		return;
 	e->leaves_to = leaves_to(t, tuple);
 	uint16_t *counter = &t->fragments->counters[number_hash(t, e, 0) % COUNTERS];

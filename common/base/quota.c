@@ -19,7 +19,7 @@ struct place { /* of a slot */
 	struct {
 		uint32_t older, newer;
 	} links[LISTS];
-	uint32_t bucket; /* QUOTA_NONE: not in */
+	uint32_t bucket; /* + 1; 0: not in, so that memory is touched as slots are used */
 	uint32_t weight;
 };
 
@@ -43,8 +43,6 @@ int quota_new(uint32_t slots, uint32_t capacity, uint32_t share, struct random_s
 	quota->all = (struct list){QUOTA_NONE, QUOTA_NONE, 0};
 	for (uint32_t i = 0; i < BUCKETS; i++)
 		quota->kin[i] = quota->all;
-	for (uint32_t i = 0; i < slots; i++)
-		quota->places[i].bucket = QUOTA_NONE;
 	*out = quota;
 	return 0;
 }
@@ -61,6 +59,11 @@ static uint32_t bucket_of(const struct quota *quota, uint64_t source)
 	uint64_t h = ((uint64_t)product ^ (uint64_t)(product >> 64)) * quota->key;
 
 	return (uint32_t)(h >> 32) % BUCKETS;
+}
+
+static struct list *kin_of(struct quota *quota, const struct place *place)
+{
+	return &quota->kin[place->bucket - 1];
 }
 
 static uint32_t oldest_but(const struct quota *quota, const struct list *list, enum list_of which,
@@ -114,10 +117,10 @@ void quota_enter(struct quota *quota, uint32_t slot, uint64_t source, uint32_t w
 {
 	struct place *place = &quota->places[slot];
 
-	place->bucket = bucket_of(quota, source);
+	place->bucket = bucket_of(quota, source) + 1;
 	place->weight = 0;
 	append(quota, &quota->all, OF_ALL, slot);
-	append(quota, &quota->kin[place->bucket], OF_KIN, slot);
+	append(quota, kin_of(quota, place), OF_KIN, slot);
 	quota_grow(quota, slot, weight);
 }
 
@@ -127,27 +130,27 @@ void quota_grow(struct quota *quota, uint32_t slot, uint32_t weight)
 
 	place->weight += weight;
 	quota->all.weight += weight;
-	quota->kin[place->bucket].weight += weight;
+	kin_of(quota, place)->weight += weight;
 }
 
 void quota_leave(struct quota *quota, uint32_t slot)
 {
 	struct place *place = &quota->places[slot];
 
-	if (place->bucket == QUOTA_NONE)
+	if (!place->bucket)
 		return;
 	unlink_from(quota, &quota->all, OF_ALL, slot);
-	unlink_from(quota, &quota->kin[place->bucket], OF_KIN, slot);
+	unlink_from(quota, kin_of(quota, place), OF_KIN, slot);
 	quota->all.weight -= place->weight;
-	quota->kin[place->bucket].weight -= place->weight;
-	place->bucket = QUOTA_NONE;
+	kin_of(quota, place)->weight -= place->weight;
+	place->bucket = 0;
 }
 
 uint32_t quota_weight(const struct quota *quota, uint32_t slot)
 {
 	const struct place *place = &quota->places[slot];
 
-	return place->bucket == QUOTA_NONE ? 0 : place->weight;
+	return place->bucket ? place->weight : 0;
 }
 
 uint32_t quota_oldest(const struct quota *quota)

@@ -62,6 +62,10 @@ static void answered(void *context, struct engine_packet *packet, const struct w
 	struct body body;
 
 	(void)now;
+	if (fragments_is_packet(packet)) {
+		fragments_translate(dp, packet, answer);
+		return;
+	}
 	memcpy(&body, packet->data, sizeof body);
 	struct nat_tuple key = body.tuple;
 	key.zero = body.op;
@@ -92,11 +96,12 @@ static void valid_until(void *context, struct monotime until)
 {
 	struct dataplane *dp = context;
 	dp->valid_until = until.ns;
+	engine_set_valid_until(dp->engine, until);
 }
 
 static void configured(void *context, const struct wire_config *config)
 {
-	(void)context, (void)config;
+	fragments_configure(context, config);
 }
 
 /* ---- the process */
@@ -106,12 +111,15 @@ void dataplane_start(struct sim *sim, unsigned index)
 	struct dataplane *dp = &sim->dataplanes[index];
 	struct cache_env env = {.context = dp,
 				.answered = answered,
+				.fragment_answered = fragments_answered,
+				.fragment_notice = fragments_notice,
 				.wait_for_readers = wait_for_readers,
 				.valid_until = valid_until,
 				.configured = configured};
 	struct cache_conf conf = {.pending_flows = 2 + below(sim, 12),
 				  .pending_packets = 4 + below(sim, 24),
-				  .packet_room = sizeof(struct body),
+				  .packet_room = 512,
+				  .inquiries = 4 + below(sim, 60),
 				  .reports = 16u << below(sim, 4)};
 
 	memset(dp, 0, sizeof *dp);
@@ -130,6 +138,7 @@ void dataplane_start(struct sim *sim, unsigned index)
 	if (flowtable_new(sim->shape.capacity, &dp->random, &dp->flows) != 0 ||
 	    cache_new(&conf, &env, dp->flows, &dp->random, &dp->cache) != 0)
 		abort();
+	fragments_start(dp);
 	dp->conf = conf;
 	trace(sim, "dp%u: starts", index);
 }
@@ -140,6 +149,7 @@ void dataplane_free(struct dataplane *dp)
 		return;
 	cover_dataplane(dp);
 	cache_free(dp->cache);
+	engine_free(dp->engine);
 	flowtable_free(dp->flows);
 	dp->alive = false;
 }
@@ -162,6 +172,7 @@ void dataplane_crash(struct dataplane *dp)
 
 	trace(sim, "dp%u: crashes", dp->index);
 	sim->coverage.crashes++;
+	sim->disturbances++;
 	leave_ghost(dp);
 	if (dp->link) {
 		link_break(sim, dp->link);
@@ -176,6 +187,7 @@ static void disconnect(struct dataplane *dp)
 {
 	struct sim *sim = dp->sim;
 
+	sim->disturbances++;
 	if (dp->link)
 		link_close_dataplane(sim, dp->link);
 	dp->link = NULL;
@@ -241,6 +253,7 @@ void dataplane_tick(struct dataplane *dp)
 {
 	dp->flows_changed = true;
 	cache_tick(dp->cache, local_now(dp));
+	engine_tick(dp->engine, local_now(dp));
 	if (dp->link && cache_wants_reconnect(dp->cache, local_now(dp))) {
 		trace(dp->sim, "dp%u: is not renewed, attaches again", dp->index);
 		disconnect(dp);

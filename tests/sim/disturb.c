@@ -212,6 +212,34 @@ static void operate(struct sim *sim)
 	}
 }
 
+/* In pieces, of any flow. */
+static void datagram(struct sim *sim)
+{
+	struct nat_tuple tuple;
+	uint8_t flags = 0;
+	bool some = true;
+
+	switch (below(sim, 8)) {
+	case 0:
+		tuple = redirected(sim);
+		break;
+	case 1:
+		some = hairpin(sim, &tuple);
+		break;
+	case 2:
+		tuple = stranger(sim);
+		break;
+	case 3:
+	case 4:
+		some = known_tuple(sim, true, &tuple);
+		break;
+	default:
+		tuple = disturb_outbound(sim, &flags);
+	}
+	if (some)
+		fragments_send(sim, &tuple, tuple.protocol == NAT_TCP ? NAT_TCP_SYN : 0);
+}
+
 void disturb_operation(struct sim *sim)
 {
 	struct dataplane *dp = any_dataplane(sim);
@@ -223,9 +251,17 @@ void disturb_operation(struct sim *sim)
 		subscriber_ask(sim);
 		return;
 	}
-	switch (below(sim, 16)) {
+	switch (below(sim, 19)) {
 	case 0:
+		if (sim->shape.quiet)
+			break;
+		sim->disturbances++;
 		operate(sim);
+		break;
+	case 16:
+	case 17:
+	case 18:
+		datagram(sim);
 		break;
 	case 1:
 		tuple = stranger(sim);

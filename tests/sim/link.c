@@ -88,6 +88,7 @@ static int64_t delay(struct sim *sim)
 		return 100000 + (int64_t)below(sim, 4000) * 1000;
 	if (kind < 995)
 		return ms(below(sim, 100));
+	sim->disturbances++;
 	return ms(below(sim, sim->config.lease_ms * 2));
 }
 
@@ -222,7 +223,7 @@ static void server_batch(struct sim *sim, struct link *link, const struct wire_b
 		if (wire_op_is_question(r->op)) {
 			struct nat_tuple *tuple = &asked->tuples[asked->n++];
 			*tuple = r->tuple;
-			tuple->zero = r->op == WIRE_PEEK; /* U4 speaks of the packets themselves */
+			tuple->zero = !wire_op_grants(r->op); /* U4 speaks of the packets themselves */
 		}
 	}
 	if (batch->n) {
@@ -307,7 +308,7 @@ static struct envelope *copy_message(const struct wire_message *message)
 	struct envelope *mail = mail_new(MAIL_MESSAGE);
 	size_t answers = message->kind == WIRE_ANSWER ? message->n : 0;
 	size_t notices =
-	    message->kind == WIRE_INVALIDATE || message->kind == WIRE_EXPIRE ? message->n : 0;
+	    message->kind != WIRE_ANSWER && message->kind != WIRE_FLUSH ? message->n : 0;
 
 	mail->message = *message;
 	mail->message.answers = calloc(answers + 1, sizeof *message->answers);

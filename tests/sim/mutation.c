@@ -14,13 +14,16 @@ static const struct {
 	const char *name;
 	int table;
 	enum cache_mutation cache;
+	bool alone; /* fragments.c */
 } mutations[] = {
-    {"fence", 1, 0},
-    {"order", 2, 0},
-    {"lease", 0, CACHE_MUTATION_NO_LEASE},
-    {"ack-first", 0, CACHE_MUTATION_ACK_FIRST},
-    {"no-wait", 0, CACHE_MUTATION_NO_WAIT},
-    {"taken-back", 0, CACHE_MUTATION_NO_TAKEN_BACK},
+    {"fence", 1, 0, false},
+    {"order", 2, 0, false},
+    {"lease", 0, CACHE_MUTATION_NO_LEASE, false},
+    {"ack-first", 0, CACHE_MUTATION_ACK_FIRST, false},
+    {"no-wait", 0, CACHE_MUTATION_NO_WAIT, false},
+    {"taken-back", 0, CACHE_MUTATION_NO_TAKEN_BACK, false},
+    {"numbers", 5, 0, false},
+    {"alone", 0, 0, true},
 };
 
 bool mutation_set(const char *name)
@@ -35,6 +38,7 @@ bool mutation_set(const char *name)
 			continue;
 		table_mutation = mutations[i].table;
 		cache_mutation = mutations[i].cache;
+		fragments_alone = mutations[i].alone;
 		return true;
 	}
 	return false;
@@ -42,11 +46,11 @@ bool mutation_set(const char *name)
 
 bool mutation_must_fail(void)
 {
-	return table_mutation || cache_mutation;
+	return table_mutation || cache_mutation || fragments_alone;
 }
 
 const char *mutation_names(void)
 {
-	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back|small-outbox [--seeds "
+	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back|numbers|alone|small-outbox [--seeds "
 	       "N]";
 }

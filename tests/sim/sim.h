@@ -10,6 +10,7 @@
  *   dataplane.c      the dataplane's process around cache and flow table: packets, readers, crashes
  *   disturb.c        what people, hosts and networks do to them
  *   subscriber.c     mappings that hosts ask for themselves
+ *   fragments.c      datagrams in pieces, each to any dataplane, through the engine
  *   check.c          the invariants, after every step
  */
 #ifndef SIM_SIM_H
@@ -29,6 +30,8 @@ enum {
 	ROWS = 1024, /* of the table's lists */
 	PROMISES = 32,
 	QUESTIONS = 64,
+	DATAGRAMS = 128, /* remembered of those sent in pieces */
+	PIECES = 64,	 /* under way at once */
 };
 
 /* "If a packet came now, I would take internal for external": one session's half of a flow entry.
@@ -103,6 +106,7 @@ struct dataplane {
 	struct cache_conf conf;
 	struct cache *cache;
 	struct flowtable *flows;
+	struct engine *engine; /* for fragments only */
 	struct random_source random;
 	uint64_t random_state;
 	int64_t offset;				/* its clock minus ours, ns */
@@ -121,6 +125,30 @@ struct dataplane {
 	struct claims readers; /* by copies that readers still hold */
 	struct claims said;    /* by parked packets translated in this step */
 	uint64_t translated;   /* packets */
+};
+
+struct datagram { /* fragments.c; number % DATAGRAMS is its place */
+	uint32_t number;
+	struct nat_tuple tuple;
+	uint8_t tcp_flags;
+	uint16_t identification;
+	uint32_t payload; /* bytes behind the IP header */
+	int64_t sent, check_at;
+	bool at_several;	/* dataplanes */
+	bool alone;		/* a dataplane may have numbered it by itself */
+	uint64_t disturbances;	/* when it was sent */
+	uint32_t came;		/* bytes that came out */
+	bool in_pieces;		/* as fragments, not whole */
+	nat_be32 source, destination;
+	uint16_t left_with;
+	uint8_t egress;
+	int64_t last_out;
+};
+
+struct piece {
+	int64_t at;
+	uint32_t datagram, begin, end;
+	unsigned dataplane;
 };
 
 struct ghost {		     /* a crashed dataplane's kernel half goes on until its lease is over */
@@ -172,7 +200,9 @@ enum { BLOCKS = 16 };
 		X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)             \
 		    X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles) X(crashes) \
 			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
-			    X(reloads) X(readers_waited_for) X(explicits)
+			    X(reloads) X(readers_waited_for) X(explicits)                      \
+				X(fragments_together) X(fragments_unknown) X(fragments_told)   \
+				    X(fragments_alone)
 struct coverage {
 #define COVERED_FIELD(name) uint64_t name;
 	COVERED(COVERED_FIELD)
@@ -186,6 +216,8 @@ struct sim_shape { /* drawn from the seed */
 	unsigned addresses; /* of the pool, at first */
 	int64_t end;
 	bool calm; /* no faults: delays and evictions only */
+	bool quiet; /* nor operators */
+	bool cuts;  /* the way out has a small MTU */
 };
 
 struct sim {
@@ -223,6 +255,10 @@ struct sim {
 	unsigned n_mappings, n_sessions;
 	struct config_static statics[64]; /* that were ever added */
 	unsigned n_statics;
+	struct datagram datagrams[DATAGRAMS];
+	struct piece pieces[PIECES];
+	uint32_t last_number;
+	uint64_t disturbances; /* what may cost a fragment */
 	struct remembered remembered[REMEMBERED];
 	struct activity activities[ACTIVITIES];
 	struct block blocks[2][BLOCKS];
@@ -299,6 +335,21 @@ void dataplane_peek(struct dataplane *dp, const struct nat_tuple *tuple);
 void claims_of(struct claims *claims, const struct nat_tuple *tuple,
 	       const struct nat_rewrite *rewrite, uint8_t direction, uint64_t handle,
 	       uint64_t peer_handle);
+
+/* ---- fragments.c */
+void fragments_start(struct dataplane *dp);
+void fragments_configure(struct dataplane *dp, const struct wire_config *config);
+void fragments_send(struct sim *sim, const struct nat_tuple *tuple, uint8_t tcp_flags);
+int64_t fragments_due(const struct sim *sim);
+void fragments_happen(struct sim *sim);
+/* What the cache hands back: a packet of ours, and what was asked about datagrams. */
+bool fragments_is_packet(const struct engine_packet *packet);
+void fragments_translate(struct dataplane *dp, struct engine_packet *packet,
+			 const struct wire_answer *answer);
+void fragments_answered(void *dataplane, uint64_t datagram, const struct wire_answer *answer,
+			struct monotime now);
+void fragments_notice(void *dataplane, const struct wire_notice *notice, struct monotime now);
+extern bool fragments_alone; /* mutation: no dataplane asks, each goes by itself */
 
 /* ---- disturb.c */
 void disturb_operation(struct sim *sim);

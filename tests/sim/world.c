@@ -35,7 +35,10 @@ static void make_config(struct sim *sim)
 	    .op_every_us = between(sim, 4000, 20000),
 	    .end = sim->now + ms(between(sim, 5000, 10000)),
 	    .calm = chance(sim, 150),
+	    .quiet = chance(sim, 150),
+	    .cuts = chance(sim, 500),
 	};
+	sim->shape.calm |= sim->shape.quiet;
 	c->lease_ms = between(sim, 500, 1200);
 	c->heartbeat_ms = c->lease_ms / between(sim, 3, 5);
 	c->grace_ms = chance(sim, 300) ? 0 : between(sim, 100, 1500);
@@ -56,6 +59,8 @@ static void make_config(struct sim *sim)
 	c->capacity.mappings = between(sim, 20, 200);
 	c->capacity.sessions = between(sim, 30, 300);
 	c->capacity.subscribers = between(sim, 3, 8);
+	c->capacity.fragments = chance(sim, 300) ? between(sim, 1, 32) : 1024;
+	c->fragment_timeout_ms = between(sim, 600, 2000);
 	c->limits.blocks = between(sim, 1, 3);
 	c->limits.sessions = between(sim, 20, 200);
 	c->limits.per_mapping = between(sim, 2, 20);
@@ -117,7 +122,8 @@ enum event {
 	EVENT_RESTART,
 	EVENT_TABLE,
 	EVENT_OP,
-	EVENT_FAULT
+	EVENT_FAULT,
+	EVENT_FRAGMENT,
 };
 
 struct pick {
@@ -182,6 +188,7 @@ static struct pick next_event(struct sim *sim)
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++)
 		consider_dataplane(sim, &pick, &sim->dataplanes[i]);
 	consider(&pick, sim->table_tick, EVENT_TABLE, NULL, 0);
+	consider(&pick, fragments_due(sim), EVENT_FRAGMENT, NULL, 0);
 	if (!sim->healing) {
 		consider(&pick, sim->next_op, EVENT_OP, NULL, 0);
 		consider(&pick, sim->next_fault, EVENT_FAULT, NULL, 0);
@@ -218,8 +225,13 @@ static void happen(struct sim *sim, const struct pick *pick)
 		break;
 	case EVENT_FAULT:
 		sim->next_fault = sim->now + ms(below(sim, 2 * sim->shape.fault_every_ms));
-		if (!sim->shape.calm)
+		if (!sim->shape.calm) {
+			sim->disturbances++;
 			disturb_fault(sim);
+		}
+		break;
+	case EVENT_FRAGMENT:
+		fragments_happen(sim);
 		break;
 	case EVENT_END:
 		break;
