@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tablesvc/ctl/who_log.h"
 
 #define DEFAULT_SERVER "127.0.0.1:4790"
 #define BIT(command) (1u << (command))
@@ -32,6 +33,8 @@ static const struct {
 			 3},
     [ARGS_DELETE] = {"delete", NULL, "", "end mappings that match; needs one address", 0, 0},
     [ARGS_DRAIN] = {"drain", NULL, "DATAPLANE", "new flows go elsewhere; by name or number", 1, 1},
+    [ARGS_WHO] = {"who", NULL, "ADDRESS:PORT", "whose an external endpoint is, or was (--at, --log)",
+		  1, 1 + ARGS_LOGS_MAX},
 };
 
 enum option_id {
@@ -51,6 +54,8 @@ enum option_id {
 	REALM,
 	LIMIT,
 	UNDO,
+	AT,
+	LOG,
 };
 
 static const struct {
@@ -69,10 +74,12 @@ static const struct {
     {SUBSCRIBER, "subscriber", "A", FILTERED, "internal address"},
     {EXTERNAL, "external", "A[:P]", WITH_ENDPOINTS, "external endpoint"},
     {REMOTE, "remote", "A[:P]", WITH_ENDPOINTS, "remote endpoint"},
-    {PROTOCOL, "protocol", "tcp|udp|icmp", WITH_ENDPOINTS, ""},
+    {PROTOCOL, "protocol", "tcp|udp|icmp", WITH_ENDPOINTS | BIT(ARGS_WHO), ""},
     {REALM, "realm", "N", FILTERED | STATIC_CHANGE, "1 to 255; static: default 1"},
     {LIMIT, "limit", "N", FILTERED & ~BIT(ARGS_DELETE), "rows"},
     {UNDO, "undo", NULL, BIT(ARGS_DRAIN), "take new flows again"},
+    {AT, "at", "TIME", BIT(ARGS_WHO), "2026-01-31T12:00:05Z (RFC 3339); needs --log"},
+    {LOG, "log", "FILE...", BIT(ARGS_WHO), "event logs (JSON lines), all that are kept; - = stdin"},
     {VERSION, "version", NULL, ALL, "print the version, exit"},
     {HELP, "help", NULL, ALL, "print this, exit"},
 };
@@ -98,8 +105,8 @@ static void print_help(FILE *out)
 			 options[i].argument ? options[i].argument : "");
 		fprintf(out, "  %-40s %s\n", text, options[i].help);
 	}
-	fputs("\nExit status: 0 done; 1 refused or failed; 2 wrong arguments; 3 service not "
-	      "reachable;\n4 nothing found to act on.\n",
+	fputs("\nExit status: 0 done; 1 refused or failed (who: nobody); 2 wrong arguments; 3 service "
+	      "not\nreachable; 4 nothing found to act on (who: the log cannot tell).\n",
 	      out);
 }
 
@@ -158,6 +165,14 @@ static bool parse_protocol(const char *text, bool icmp, uint8_t *out)
 static bool copy_path(char *out, size_t size, const char *text)
 {
 	return *text && snprintf(out, size, "%s", text) < (int)size;
+}
+
+static int add_log(struct args *args, const char *name, FILE *err)
+{
+	if (args->n_logs == ARGS_LOGS_MAX)
+		return wrong(err, "--log: more than %d files", ARGS_LOGS_MAX);
+	args->logs[args->n_logs++] = name;
+	return 0;
 }
 
 static int take(struct args *args, enum option_id id, const char *value, FILE *err)
@@ -219,6 +234,15 @@ static int take(struct args *args, enum option_id id, const char *value, FILE *e
 		return parse_number(value, 1, UINT64_MAX / 10, &args->limit)
 			   ? 0
 			   : wrong(err, "--limit %s: not a number of rows", value);
+	case AT:
+		args->at = true;
+		return who_parse_time(value, &args->at_first_ms, &args->at_last_ms)
+			   ? 0
+			   : wrong(err, "--at %s: not a time like 2026-01-31T12:00:05Z or "
+					"2026-01-31T13:00:05.250+01:00",
+				   value);
+	case LOG:
+		return add_log(args, value, err);
 	case HELP:
 	case VERSION:
 	case NO_LETTER:
@@ -266,6 +290,23 @@ static int take_operands(struct args *args, int argc, char **argv, FILE *err)
 		args->dataplane = argv[0];
 		if (!*argv[0] || strlen(argv[0]) >= 64)
 			return wrong(err, "drain: a dataplane's name has 1 to 63 bytes");
+	}
+	if (args->command == ARGS_WHO) {
+		if (!parse_endpoint(argv[0], true, &args->external))
+			return wrong(err, "who: %s: not ADDRESS:PORT", argv[0]);
+		/* --log FILE...: what follows the first one is an operand to getopt. */
+		if (argc > 1 && !args->n_logs)
+			return wrong(err, "who: %s: one argument too many", argv[1]);
+		for (int i = 1; i < argc; i++) {
+			int result = add_log(args, argv[i], err);
+			if (result)
+				return result;
+		}
+		if (args->at && !args->n_logs)
+			return wrong(err, "who: --at needs --log FILE: the service knows the present "
+					  "only");
+		if (!args->at && args->n_logs)
+			return wrong(err, "who: --log needs --at TIME");
 	}
 	if (BIT(args->command) & STATIC_CHANGE) {
 		if (!parse_protocol(argv[0], false, &args->protocol))

@@ -21,17 +21,20 @@ enum args_command {
 	ARGS_STATIC_DEL,
 	ARGS_DELETE,
 	ARGS_DRAIN,
+	ARGS_WHO,
 	ARGS_COMMANDS,
 };
 
 /* What scripts may rely on. */
 enum args_exit {
 	ARGS_EXIT_OK = 0,
-	ARGS_EXIT_FAILED = 1, /* the service said no, or something broke */
+	ARGS_EXIT_FAILED = 1, /* the service said no, or something broke; who: nobody */
 	ARGS_EXIT_USAGE = 2,
 	ARGS_EXIT_UNREACHABLE = 3,
-	ARGS_EXIT_NOT_FOUND = 4,
+	ARGS_EXIT_NOT_FOUND = 4, /* nothing to act on; who: the log cannot tell */
 };
+
+enum { ARGS_LOGS_MAX = 1024 };
 
 struct args {
 	enum args_command command;
@@ -48,6 +51,11 @@ struct args {
 	/* operands; static: protocol, external, internal (address 0 = not given) */
 	struct nat_endpoint internal;
 	const char *dataplane;
+	/* who: the endpoint is external; without a time: now */
+	bool at;
+	int64_t at_first_ms, at_last_ms;
+	const char *logs[ARGS_LOGS_MAX]; /* "-" = standard input */
+	unsigned n_logs;
 };
 
 /*

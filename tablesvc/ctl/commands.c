@@ -6,6 +6,7 @@
 #include "common/base/err.h"
 #include "common/rpc/channel.h"
 #include "tablesvc/ctl/rows.h"
+#include "tablesvc/ctl/who.h"
 
 enum { REQUEST_BYTES = 512, STATUS_NOT_FOUND = 5 };
 
@@ -131,6 +132,22 @@ static int call_drain(struct run *run, FILE *err)
 	return call(run, &rows_commands[ARGS_DRAIN], &request.base, err);
 }
 
+static int call_who(struct run *run, FILE *err)
+{
+	const struct args *args = run->args;
+	Conat__V1__WhoRequest request = CONAT__V1__WHO_REQUEST__INIT;
+	endpoint_pb external = endpoint_in(&args->external);
+	int code;
+
+	output_start(&run->output, run->out, args->json, args->json ? who_json_columns : who_columns);
+	if (args->at)
+		return who_from_logs(run, err);
+	request.external = &external;
+	request.protocol = args->protocol;
+	code = call(run, &rows_commands[ARGS_WHO], &request.base, err);
+	return code ? code : who_exit(run, err);
+}
+
 int commands_run(const struct args *args, struct spool *out, FILE *err)
 {
 	struct run run = {.args = args, .out = spool_file(out), .spool = out};
@@ -150,6 +167,9 @@ int commands_run(const struct args *args, struct spool *out, FILE *err)
 	case ARGS_STATIC_ADD:
 	case ARGS_STATIC_DEL:
 		code = call_static(&run, err);
+		break;
+	case ARGS_WHO:
+		code = call_who(&run, err);
 		break;
 	case ARGS_DRAIN:
 		code = call_drain(&run, err);

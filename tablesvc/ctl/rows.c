@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tablesvc/ctl/rows.h"
+#include "tablesvc/ctl/who.h"
 
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -348,6 +349,7 @@ const struct command rows_commands[ARGS_COMMANDS] = {
 			 state_columns},
     [ARGS_DELETE] = {"Delete", &conat__v1__delete_reply__descriptor, print_deleted, delete_columns},
     [ARGS_DRAIN] = {"Drain", &conat__v1__drain_reply__descriptor, print_drain, drain_columns},
+    [ARGS_WHO] = {"Who", &conat__v1__who_reply__descriptor, who_print, who_columns},
 };
 const struct command rows_static_lookup = {"StaticList", &conat__v1__static_mapping__descriptor,
 					   look_for_static, NULL, false};

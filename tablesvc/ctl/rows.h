@@ -17,6 +17,7 @@ struct run {
 	uint64_t acted_on;   /* delete: mappings; nothing is an exit code of its own */
 	struct nat_endpoint internal_found; /* static del without INTERNAL */
 	bool found;
+	bool in_pool; /* who: the address is one of the service's */
 };
 
 /*

@@ -56,6 +56,8 @@ ParameterizedTestParameters(ctl, knows_its_commands)
 	    {"delete --protocol udp --subscriber 10.0.0.1", ARGS_DELETE},
 	    {"drain dp1 --undo", ARGS_DRAIN},
 	    {"drain 0", ARGS_DRAIN},
+	    {"who 192.0.2.1:80", ARGS_WHO},
+	    {"who 192.0.2.1:80 --protocol tcp --at 2026-01-01T00:00:00Z --log a b -", ARGS_WHO},
 	};
 	return cr_make_param_array(struct good, rows, sizeof rows / sizeof rows[0]);
 }
@@ -123,6 +125,13 @@ ParameterizedTestParameters(ctl, wrong_arguments_get_a_sentence)
 	    {"static add tcp 192.0.2.1 10.0.0.1:80", "192.0.2.1: not ADDRESS:PORT"},
 	    {"static add tcp 192.0.2.1:80 10.0.0.1", "10.0.0.1: not ADDRESS:PORT"},
 	    {"static add tcp 0.0.0.0:80 10.0.0.1:80", "0.0.0.0:80: not ADDRESS:PORT"},
+	    {"who", "who needs ADDRESS:PORT"},
+	    {"who 192.0.2.1", "192.0.2.1: not ADDRESS:PORT"},
+	    {"who 192.0.2.1:80 x", "x: one argument too many"},
+	    {"who 192.0.2.1:80 --at 2026-01-01T00:00:00Z", "--at needs --log FILE"},
+	    {"who 192.0.2.1:80 --log f", "--log needs --at TIME"},
+	    {"who 192.0.2.1:80 --at yesterday --log f", "--at yesterday: not a time like"},
+	    {"status --at 2026-01-01T00:00:00Z", "--at has no meaning with status"},
 	    {"static del tcp", "static needs PROTOCOL EXTERNAL [INTERNAL]"},
 	};
 	return cr_make_param_array(struct bad, rows, sizeof rows / sizeof rows[0]);
@@ -185,7 +194,9 @@ Test(ctl, help_names_every_command_and_exit_status)
 	    "delete",	  "drain",	  "--server",
 	    "--json",	  "--subscriber", "--external",
 	    "--remote",	  "--protocol",	  "--realm",
-	    "--limit",	  "--undo",	  "3 service not reachable"};
+	    "--limit",	  "--undo",	  "who ADDRESS:PORT",
+	    "--at",	  "--log",	  "(who: nobody)",
+	    "3 service not"};
 	for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
 		cr_expect(strstr(out, words[i]), "%s", words[i]);
 	cr_expect_eq(parse(version, NULL, &args, out, err), -1);
