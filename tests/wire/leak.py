@@ -30,7 +30,7 @@ def held_back(t, packets, text):
         t.check(side == INSIDE and seen.kind in (3, 4, 11, 12), f"{text}: there came {side}: {seen}")
 
 
-@case("RFC 3022 5", on_nft=STRAY, expected_failure=everywhere("whatever has the SYN bit opens a session"))
+@case("RFC 3022 5", on_nft=STRAY)
 def tcp_strays(t):
     """Every combination of flags but those of an opening, without a session."""
     host, remote = t.host(), t.remote()
