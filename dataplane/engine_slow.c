@@ -109,6 +109,14 @@ static bool ask(struct engine *engine, struct engine_packet *packet, unsigned op
 	return reason == NAT_REASON_NONE;
 }
 
+/* What the table has to know to tell an opening from an answer; for the flow table TCP's alone. */
+static uint8_t question_flags(const struct nat_packet *parsed)
+{
+	if (parsed->kind == NAT_KIND_QUERY && nat_icmp_is_reply(parsed->icmp_type))
+		return NAT_TCP_ACK;
+	return parsed->tcp_flags & ENGINE_TCP_FLAGS;
+}
+
 enum engine_resolution engine_resolve(struct engine *engine, struct engine_packet *packet,
 				      const struct nat_packet *parsed,
 				      const struct nat_tuple *tuple, struct monotime now)
@@ -124,7 +132,7 @@ enum engine_resolution engine_resolve(struct engine *engine, struct engine_packe
 	}
 	bool asked = ask(engine, packet,
 			 packet->ingress == NAT_REALM_OUTSIDE ? WIRE_RESOLVE_IN : WIRE_RESOLVE_OUT,
-			 tuple, parsed->tcp_flags & ENGINE_TCP_FLAGS, now);
+			 tuple, question_flags(parsed), now);
 	return asked ? ENGINE_ASKED : ENGINE_NOT_ASKED;
 }
 

@@ -62,6 +62,11 @@ uint32_t resolve_open_outbound(struct table *t, const struct dataplane *d,
 		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
 		return 0;
 	}
+	/* Else an inside host's stray replies would take ports (RFC 5508 REQ-1: queries do). */
+	if (tuple->protocol == NAT_ICMP && (r->tcp_flags & NAT_TCP_ACK)) {
+		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_UNASKED_REPLY);
+		return 0;
+	}
 	if (!may_make(t, d, r, answer))
 		return 0;
 	if (!mapping) {

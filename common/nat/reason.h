@@ -54,7 +54,8 @@
 	X(FRAGMENT_UNKNOWN, 45, "fragment_unknown",                                                \
 	  "the table has not heard of the datagram's first fragment yet")                          \
 	X(HOLD_DOWN, 46, "hold_down", "port blocks rest after the table service's start")          \
-	X(SUBSCRIBER_PORTS, 47, "subscriber_ports", "subscriber's limit of ports")
+	X(SUBSCRIBER_PORTS, 47, "subscriber_ports", "subscriber's limit of ports")                \
+	X(UNASKED_REPLY, 48, "unasked_reply", "ICMP reply from inside to no request")
 
 enum nat_reason {
 #define NAT_REASON_ENUM(symbol, number, name, sentence) NAT_REASON_##symbol = number,

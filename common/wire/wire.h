@@ -87,7 +87,8 @@ struct wire_request {
 	uint32_t age_ms;        /* reports: since the packet meant (FLAGS: the one with the flags, the
 				   others: the last that refreshes); UINT32_MAX: none known */
 	uint8_t op;             /* enum wire_op */
-	uint8_t tcp_flags;      /* RESOLVE_*: of the packet; FLAGS: newly seen */
+	uint8_t tcp_flags;      /* RESOLVE_*: of the packet, of an ICMP reply ACK: it answers;
+				   FLAGS: newly seen */
 	uint8_t direction;      /* FLAGS: enum nat_direction they were seen in */
 	uint8_t zero;
 	uint16_t identification; /* FRAGMENT_*: of the IP header as it came, a number */

@@ -271,6 +271,24 @@ Test(table, tcp_without_syn_opens_nothing)
 	cr_expect_eq(rig_in(&rig, dp, in).verdict, NAT_TRANSLATE);
 }
 
+/* RFC 5508 REQ-1: sessions begin with requests. An identifier of 0 looks the same in both. */
+Test(table, icmp_replies_from_inside_open_nothing)
+{
+	struct nat_tuple t = tuple_of(NAT_ICMP, 1, "10.0.0.1", 0, "198.51.100.1", 0);
+
+	cr_expect_eq(rig_ask(&rig, dp, WIRE_RESOLVE_OUT, t, NAT_TCP_ACK).reason,
+		     NAT_REASON_UNASKED_REPLY);
+	t.destination_port = htons(7);
+	cr_expect_eq(rig_ask(&rig, dp, WIRE_RESOLVE_OUT, t, NAT_TCP_ACK).reason,
+		     NAT_REASON_UNASKED_REPLY);
+	cr_expect_eq(rig_counters(&rig).mappings, 0);
+	t.destination_port = 0;
+	struct wire_answer a = rig_out(&rig, dp, t);
+	cr_assert_eq(a.verdict, NAT_TRANSLATE);
+	cr_expect_eq(rig_ask(&rig, dp, WIRE_RESOLVE_OUT, t, NAT_TCP_ACK).handle, a.handle,
+		     "an answer within a session");
+}
+
 Test(table, refuses_strangers_and_unknown_realms)
 {
 	struct wire_answer a =

@@ -212,9 +212,10 @@ def tiny_fragments(t):
 
 
 def nothing_whole(t, side, sent, pieces, text):
-    """The datagram does not arrive; the first fragment may, while it was alone."""
+    """The datagram does not arrive; the first fragment may, while it was alone. All to one
+    dataplane: what overlaps at different ones only the receiver sees."""
     for piece in pieces:
-        t.send(side, piece)
+        t.send(side, piece, 1)
     t.wire.settle()
     pile = Pile()
     for where, seen in t.wire.forget():
