@@ -47,6 +47,18 @@ uint8_t engine_untranslated_egress(const struct engine_settings *settings, nat_b
 	return (uint8_t)(realm < 0 ? NAT_REALM_OUTSIDE : realm);
 }
 
+unsigned engine_wanted(const struct engine_settings *settings, const struct nat_packet *parsed)
+{
+	const struct wire_config *table = &settings->config.table;
+
+	if (nat_protocol_by_port(parsed->tuple.protocol))
+		return NAT_REASON_NONE;
+	for (uint32_t i = 0; i < table->n_protocols; i++)
+		if (table->protocols[i] == parsed->tuple.protocol)
+			return NAT_REASON_NONE;
+	return parsed->kind == NAT_KIND_ERROR ? NAT_REASON_BAD_EMBEDDED : NAT_REASON_PROTOCOL;
+}
+
 unsigned engine_screen(const struct engine_settings *settings, const struct engine_packet *packet,
 		       const struct nat_packet *parsed)
 {
@@ -142,6 +154,11 @@ static void unusual(struct turn *turn, struct engine_packet *packet)
 
 	if (reason == NAT_REASON_NONE && !nat_csum_ip_valid(packet->data, parsed.header))
 		reason = NAT_REASON_BAD_IP_CHECKSUM;
+	if (reason == NAT_REASON_NONE &&
+	    engine_bypass(turn->settings, packet->ingress,
+			  nat_get32(packet->data + NAT_IP_SOURCE),
+			  nat_get32(packet->data + NAT_IP_DESTINATION)) < 0)
+		reason = engine_wanted(turn->settings, &parsed);
 	if (reason != NAT_REASON_NONE)
 		drop(turn->counters, packet, reason);
 	else
@@ -160,6 +177,10 @@ static void miss(struct turn *turn, struct engine_packet *packet, const struct n
 	}
 	int bypass = engine_bypass(settings, packet->ingress, parsed->tuple.source,
 				   parsed->tuple.destination);
+	if (bypass < 0 && (reason = engine_wanted(settings, parsed)) != NAT_REASON_NONE) {
+		drop(turn->counters, packet, reason);
+		return;
+	}
 	if (bypass < 0 || !engine_fits(settings, packet, parsed, (uint8_t)bypass)) {
 		to_owner(turn, packet);
 		return;

@@ -75,6 +75,12 @@ int engine_bypass(const struct engine_settings *settings, uint8_t ingress, nat_b
 		  nat_be32 destination);
 uint8_t engine_untranslated_egress(const struct engine_settings *settings, nat_be32 destination);
 
+/*
+ * Whether a packet of this protocol, or an error about one, is to be translated; others are no
+ * business of the table's: NAT_REASON_NONE, or why it is dropped unless it may bypass.
+ */
+unsigned engine_wanted(const struct engine_settings *settings, const struct nat_packet *parsed);
+
 /* Why a packet without a flow entry is not even asked about, or NAT_REASON_NONE. */
 unsigned engine_screen(const struct engine_settings *settings, const struct engine_packet *packet,
 		       const struct nat_packet *parsed);

@@ -200,7 +200,10 @@ void engine_slow(struct engine *engine, struct engine_packet *packet, struct mon
 	int bypass =
 	    engine_bypass(settings, packet->ingress, nat_get32(packet->data + NAT_IP_SOURCE),
 			  nat_get32(packet->data + NAT_IP_DESTINATION));
-	if (bypass >= 0)
+	reason = bypass < 0 ? engine_wanted(settings, &parsed) : NAT_REASON_NONE;
+	if (reason != NAT_REASON_NONE)
+		owner_drop(engine, packet, reason);
+	else if (bypass >= 0)
 		forward_untranslated(engine, packet, &parsed, (uint8_t)bypass, now);
 	else if (parsed.kind == NAT_KIND_ERROR)
 		slow_error(engine, packet, &parsed, now);

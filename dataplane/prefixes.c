@@ -12,7 +12,7 @@ void prefixes_init(struct prefixes *prefixes, const struct wire_config *config)
 	uint32_t n = 0;
 
 	memset(prefixes, 0, sizeof *prefixes);
-	for (uint32_t kind = WIRE_PREFIX_INSIDE; kind <= WIRE_PREFIX_BYPASS; kind++) {
+	for (uint32_t kind = WIRE_PREFIX_INSIDE; kind <= WIRE_PREFIX_LAST; kind++) {
 		prefixes->begin[kind] = n;
 		for (int length = 32; length >= 0; length--) {
 			nat_be32 mask = nat_swap32(length ? ~UINT32_C(0) << (32 - length) : 0);
@@ -25,7 +25,7 @@ void prefixes_init(struct prefixes *prefixes, const struct wire_config *config)
 			}
 		}
 	}
-	prefixes->begin[WIRE_PREFIX_BYPASS + 1] = n;
+	prefixes->begin[WIRE_PREFIX_LAST + 1] = n;
 }
 
 int prefixes_match(const struct prefixes *prefixes, enum wire_prefix_kind kind, nat_be32 address)

@@ -15,7 +15,7 @@ struct prefix_rule {
 
 /* One kind's rules lie together, longest prefix first. */
 struct prefixes {
-	uint32_t begin[WIRE_PREFIX_BYPASS + 2]; /* rules of kind k: [begin[k], begin[k + 1]) */
+	uint32_t begin[WIRE_PREFIX_LAST + 2]; /* rules of kind k: [begin[k], begin[k + 1]) */
 	struct prefix_rule rules[WIRE_PREFIXES_MAX];
 };
 

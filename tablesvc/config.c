@@ -34,6 +34,7 @@ void config_defaults(struct config *config)
 		    .udp = 300000,		/* RFC 4787 REQ-5 */
 		    .udp_dns = 30000,		/* RFC 4787 REQ-5a */
 		    .icmp = 60000,		/* RFC 5508 REQ-2 */
+		    .other = 600000,
 		    .tcp_established = 7440000, /* RFC 5382 REQ-5: 2 h 4 min */
 		    .tcp_opening = 240000,	/* RFC 5382 REQ-5, RFC 7857 section 2.1 */
 		    .tcp_closing = 240000,

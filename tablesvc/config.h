@@ -21,6 +21,7 @@ enum {
 	CONFIG_NAME_MAX = 32,
 	CONFIG_ADDRESS_TEXT_MAX = 128,
 	CONFIG_TARGET_MAX = 256,
+	CONFIG_PROTOCOLS_MAX = 5, /* of one pool: all that is translated by address */
 };
 
 enum config_filtering { CONFIG_EIF, CONFIG_ADF, CONFIG_APDF };
@@ -50,6 +51,12 @@ struct config_pool {
 	uint16_t ports_per_subscriber; /* a multiple of block_size; 0 = as many as fit */
 	uint16_t dynamic_overflow;     /* percent of the ports that are granted as blocks */
 	uint16_t warn_above; /* percent of the blocks in use; default 90, 0 = never */
+	/*
+	 * Beside TCP, UDP and ICMP: translated by address only, one subscriber at a time for each
+	 * external address and protocol. Default none: refused.
+	 */
+	uint8_t protocols[CONFIG_PROTOCOLS_MAX];
+	unsigned n_protocols;
 };
 
 struct config_realm {
@@ -88,7 +95,7 @@ struct config_pcp_listen {
 };
 
 struct config_timers { /* milliseconds */
-	uint32_t udp, udp_dns, icmp, tcp_established, tcp_opening, tcp_closing;
+	uint32_t udp, udp_dns, icmp, tcp_established, tcp_opening, tcp_closing, other;
 };
 
 struct config_limits { /* of one subscriber */

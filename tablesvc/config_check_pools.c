@@ -71,6 +71,16 @@ static int check_mode(struct config_checking *check, unsigned index)
 	if (pool->dynamic_overflow && !deterministic)
 		return config_check_refuse(check, "set, but the mode is dynamic, where all ports "
 						  "are; allowed: mode: deterministic");
+	config_check_path(check, "pools[%u].protocols", index);
+	if (pool->n_protocols && deterministic)
+		return config_check_refuse(check, "set, but the mode is deterministic, and who has an "
+						  "address would follow from no file; allowed: []");
+	for (unsigned i = 0; i < pool->n_protocols; i++) {
+		config_check_path(check, "pools[%u].protocols[%u]", index, i);
+		if (memchr(pool->protocols, pool->protocols[i], i))
+			return config_check_refuse(check, "the protocol is there twice; allowed: "
+							  "once");
+	}
 	config_check_path(check, "pools[%u].low_ports", index);
 	if (pool->low_ports && deterministic)
 		return config_check_refuse(check, "true, but the mode is deterministic; allowed: "

@@ -64,6 +64,7 @@ static const struct config_key timers_keys[] = {
     {"tcp_established", CONFIG_DURATION, AT(timers.tcp_established), MS(1), MS(14 * DAY)},
     {"tcp_opening", CONFIG_DURATION, AT(timers.tcp_opening), MS(1), MS(DAY)},
     {"tcp_closing", CONFIG_DURATION, AT(timers.tcp_closing), MS(1), MS(DAY)},
+    {"other", CONFIG_DURATION, AT(timers.other), MS(1), MS(DAY)},
     {"hold_down", CONFIG_DURATION, AT(hold_down_ms), 0, MS(DAY)},
     {"hold_down_at_start", CONFIG_DURATION, AT(hold_down_at_start_ms), 0, MS(DAY)},
     {"negative", CONFIG_DURATION, AT(negative_ttl_ms), 0, 1000},
@@ -125,6 +126,9 @@ static const struct config_key pool_keys[] = {
     {"ports_per_subscriber", CONFIG_U16, POOL(ports_per_subscriber), 0, 64512},
     {"dynamic_overflow", CONFIG_U16, POOL(dynamic_overflow), 0, 90},
     {"warn_above", CONFIG_U16, POOL(warn_above), 0, 100},
+    {"protocols", CONFIG_LIST_INLINE, POOL(protocols), 0, CONFIG_PROTOCOLS_MAX,
+     .item = CONFIG_BY_ADDRESS, .count_offset = offsetof(struct config_pool, n_protocols),
+     .item_size = sizeof(uint8_t)},
     {NULL},
 };
 

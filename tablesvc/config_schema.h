@@ -31,6 +31,7 @@ enum config_kind {
 	CONFIG_PREFIX,	     /* struct config_prefix */
 	CONFIG_ENDPOINT,     /* struct nat_endpoint */
 	CONFIG_PROTOCOL,     /* uint8_t: tcp or udp */
+	CONFIG_BY_ADDRESS,   /* uint8_t: dccp, esp, gre, sctp, udplite */
 	CONFIG_REALM_ID,     /* uint8_t */
 	CONFIG_REALM_INSIDE, /* uint8_t, by name */
 	CONFIG_REALM_ANY,    /* uint8_t, by name or "outside" */

@@ -370,6 +370,28 @@ static int read_protocol(const char *text, uint8_t *at, char *why, unsigned why_
 	return 0;
 }
 
+static const struct {
+	const char *name;
+	uint8_t protocol;
+} by_address[] = {
+    {"dccp", NAT_DCCP}, {"esp", NAT_ESP},	  {"gre", NAT_GRE},
+    {"sctp", NAT_SCTP}, {"udplite", NAT_UDPLITE},
+};
+enum { BY_ADDRESS = sizeof by_address / sizeof by_address[0] };
+
+static int read_by_address(const char *text, uint8_t *at, char *why, unsigned why_size)
+{
+	for (unsigned i = 0; i < BY_ADDRESS; i++) {
+		if (strcasecmp(text, by_address[i].name) == 0) {
+			*at = by_address[i].protocol;
+			return 0;
+		}
+	}
+	return fail(SHOW " is nothing to translate by address; allowed: dccp, esp, gre, sctp, "
+			 "udplite (tcp, udp and icmp always are translated)",
+		    text);
+}
+
 static int read_realm(const char *text, const struct config *config, bool outside, uint8_t *at,
 		      char *why, unsigned why_size)
 {
@@ -454,6 +476,8 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_endpoint(text, at, why, why_size);
 	case CONFIG_PROTOCOL:
 		return read_protocol(text, at, why, why_size);
+	case CONFIG_BY_ADDRESS:
+		return read_by_address(text, at, why, why_size);
 	case CONFIG_REALM_INSIDE:
 	case CONFIG_REALM_ANY:
 		return read_realm(text, references, kind == CONFIG_REALM_ANY, at, why, why_size);
@@ -551,6 +575,11 @@ void config_value_print(enum config_kind kind, const struct config *references, 
 		return;
 	case CONFIG_PROTOCOL:
 		fputs(*(const uint8_t *)at == NAT_TCP ? "tcp" : "udp", out);
+		return;
+	case CONFIG_BY_ADDRESS:
+		for (unsigned i = 0; i < BY_ADDRESS; i++)
+			if (by_address[i].protocol == *(const uint8_t *)at)
+				fputs(by_address[i].name, out);
 		return;
 	case CONFIG_REALM_INSIDE:
 	case CONFIG_REALM_ANY:

@@ -7,6 +7,7 @@
 #include "tablesvc/table_internal.h"
 
 #include <arpa/inet.h>
+#include <string.h>
 
 static uint32_t *bucket(const struct table *t, uint64_t word)
 {
@@ -99,11 +100,23 @@ static uint32_t mapping_new(struct table *t, uint8_t realm, uint8_t protocol, na
 	return index;
 }
 
+bool mapping_allowed(const struct table *t, unsigned pool, uint8_t protocol)
+{
+	const struct config_pool *p = &t->config.pools[pool];
+	return memchr(p->protocols, protocol, p->n_protocols) != NULL;
+}
+
 static unsigned take_port(struct table *t, struct mapping *m, uint32_t index, unsigned pool,
 			  uint32_t limit, const struct nat_endpoint *wanted, bool *granted)
 {
 	struct portpool_share *share = &subscriber_at(t, m->subscriber)->share;
 
+	if (nat_protocol_by_address(m->protocol)) {
+		if (!mapping_allowed(t, pool, m->protocol))
+			return NAT_REASON_PROTOCOL;
+		return portpool_allocate_address(t->pools, share, pool, m->protocol, index, t->now,
+						 &m->place);
+	}
 	if (!wanted)
 		return portpool_allocate(t->pools, share, pool, m->protocol,
 					 ntohs(m->internal_port), limit, index, t->now, &m->place,

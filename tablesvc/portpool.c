@@ -57,7 +57,7 @@ unsigned portpool_allocate(struct portpool *pools, struct portpool_share *share,
 		return NAT_REASON_PROTOCOL;
 	if (pool >= pools->n_pools)
 		return NAT_REASON_NOT_CONFIGURED;
-	if (share->address && pools->addresses[share->address - 1].pool != pool)
+	if (portpool_is_elsewhere(pools, share, pool))
 		portpool_detach(pools, share);
 	share->pool = (uint16_t)pool;
 	int parity = pools->pools[pool].parity ? like & 1 : -1;
@@ -106,6 +106,10 @@ void portpool_release(struct portpool *pools, struct portpool_share *share, uint
 
 	if (freed)
 		*freed = false;
+	if (portpool_is_by_address(place)) {
+		portpool_release_address(pools, share, place, hold_down_ms, now);
+		return;
+	}
 	if (spot.block == NO_BLOCK || !portpool_is_used(pools, &spot))
 		return;
 	if (portpool_is_fixed(pools, &spot)) {

@@ -56,7 +56,8 @@ int portpool_reload(struct portpool *pools, const struct config *config, char *e
 
 /*
  * The place of an external endpoint, or PORTPOOL_NONE when its address is in no pool (retired
- * addresses included) or the port is 0. protocol is one of nat_protocol. A port outside the pool's
+ * addresses included) or the port is 0. A protocol that is translated by address has one place for
+ * the whole of it. protocol is one of nat_protocol. A port outside the pool's
  * range has a place as well, but no block: static mappings reserve it (22, 80, 443 are what people
  * forward, and the range starts at 1024), nobody else gets it.
  */
@@ -104,6 +105,23 @@ unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, un
  */
 void portpool_release(struct portpool *pools, struct portpool_share *share, uint64_t place,
 		      uint32_t hold_down_ms, struct monotime now, bool *freed);
+
+/*
+ * The same for a protocol that is translated by address: the whole external address, in that
+ * protocol, until portpool_release. The paired one when it is free, any of the pool otherwise.
+ * NAT_REASON_NONE and *place, or PORTS_EXHAUSTED.
+ */
+unsigned portpool_allocate_address(struct portpool *pools, struct portpool_share *share,
+				   unsigned pool, uint8_t protocol, uint32_t owner,
+				   struct monotime now, uint64_t *place);
+
+/*
+ * Takes a whole address out of dynamic use, or gives it back. What is allocated there stays so until
+ * it is released: the caller ends it and looks at portpool_address_used. While it is dedicated, port
+ * 0 has a place as well.
+ */
+void portpool_dedicate(struct portpool *pools, nat_be32 address, bool dedicated);
+bool portpool_address_used(const struct portpool *pools, nat_be32 address);
 
 /*
  * Takes a certain port out of dynamic use (static mappings), whoever owns the block. 0, ERR_EXISTS

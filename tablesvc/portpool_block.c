@@ -14,10 +14,11 @@ void portpool_set_open(struct portpool *pools, uint32_t index)
 	if (address->pool == POOL_RETIRED)
 		return;
 	struct port_pool *pool = &pools->pools[address->pool];
-	if (address->n_free && !address->open) {
+	bool open = address->n_free && !address->dedicated;
+	if (open && !address->open) {
 		pool->open[pool->n_open++] = index;
 		address->open = pool->n_open;
-	} else if (!address->n_free && address->open) {
+	} else if (!open && address->open) {
 		uint32_t last = pool->open[--pool->n_open];
 		pool->open[address->open - 1] = last;
 		pools->addresses[last].open = address->open;
@@ -51,7 +52,7 @@ bool portpool_has_room(const struct portpool *pools, uint32_t block, unsigned pr
 }
 
 /* Port 0 is in the first block of some pools: nobody gets it. Marked late, with the block's use. */
-static void guard_zero(struct portpool *pools, uint32_t index)
+void portpool_guard_zero(struct portpool *pools, uint32_t index)
 {
 	if (pools->addresses[index].port_first != 0)
 		return;
@@ -75,7 +76,7 @@ static uint32_t find_free(struct portpool *pools, uint32_t index, unsigned proto
 	if (!(low ? address->n_free_low : address->n_free))
 		return 0;
 	if (low)
-		guard_zero(pools, index);
+		portpool_guard_zero(pools, index);
 	unsigned start = first + random_below(&pools->random, past - first);
 	unsigned word = start / 64, words_between = (past - 1) / 64 - first / 64 + 1;
 	/* Once around, and the rest of the first word. */

@@ -9,7 +9,7 @@ static bool may_have(const struct portpool *pools, const struct portpool_share *
 	const struct port_block *b = &pools->blocks[block];
 	uint32_t address = block >> BLOCK_BITS;
 
-	if (pools->addresses[address].pool != pool)
+	if (pools->addresses[address].pool != pool || pools->addresses[address].dedicated)
 		return false;
 	if ((share->n_blocks > 0 || share->n_fixed > 0) && share->address != address + 1)
 		return false; /* paired pooling, RFC 4787 REQ-2 */
@@ -29,7 +29,7 @@ unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, un
 		return NAT_REASON_NOT_CONFIGURED;
 	if (spot.block == NO_BLOCK || portpool_is_used(pools, &spot))
 		return NAT_REASON_PORTS_EXHAUSTED;
-	if (share->address && pools->addresses[share->address - 1].pool != pool)
+	if (portpool_is_elsewhere(pools, share, pool))
 		portpool_detach(pools, share);
 	share->pool = (uint16_t)pool;
 	struct port_block *b = &pools->blocks[spot.block];

@@ -33,7 +33,7 @@ struct array {
 	size_t size; /* of one address */
 };
 
-enum { ARRAYS = 3 + 2 * PORT_PROTOCOLS };
+enum { ARRAYS = 4 + 2 * PORT_PROTOCOLS };
 
 static void list_arrays(struct portpool *pools, struct array arrays[ARRAYS])
 {
@@ -42,6 +42,7 @@ static void list_arrays(struct portpool *pools, struct array arrays[ARRAYS])
 	arrays[n++] = (struct array){&pools->addresses, sizeof pools->addresses[0]};
 	arrays[n++] = (struct array){&pools->free_blocks, sizeof pools->free_blocks[0]};
 	arrays[n++] = (struct array){&pools->blocks, sizeof pools->blocks[0] << BLOCK_BITS};
+	arrays[n++] = (struct array){&pools->by_address, sizeof pools->by_address[0]};
 	for (unsigned i = 0; i < PORT_PROTOCOLS; i++) {
 		arrays[n++] = (struct array){&pools->owners[i],
 					     sizeof pools->owners[i][0] * PORTS_PER_ADDRESS};
@@ -95,6 +96,7 @@ void portpool_free(struct portpool *pools)
 	for (unsigned i = 0; i < pools->n_pools; i++)
 		deterministic_free(pools->pools[i].fixed);
 	free(pools->open_lists);
+	free(pools->members);
 	free(pools->hash);
 	free(pools->rested);
 	free(pools);
@@ -105,5 +107,6 @@ uint64_t portpool_memory(const struct portpool *pools)
 	return sizeof *pools + (sizeof pools->hash[0] << pools->hash_bits) +
 	       sizeof pools->open_lists[0] * pools->n_open_lists +
 	       (sizeof pools->addresses[0] + sizeof pools->free_blocks[0]) * pools->n_addresses +
+	       (pools->some_by_address ? sizeof pools->by_address[0] * pools->n_addresses : 0) +
 	       pools->touched;
 }

@@ -11,7 +11,15 @@
 
 int portpool_protocol(uint8_t protocol)
 {
-	return protocol == NAT_UDP ? 2 : protocol == NAT_TCP ? 1 : protocol == NAT_ICMP ? 0 : -1;
+	static const uint8_t by_address[ADDRESS_PROTOCOLS] = {NAT_DCCP, NAT_GRE, NAT_ESP, NAT_SCTP,
+							      NAT_UDPLITE};
+
+	if (nat_protocol_by_port(protocol))
+		return protocol == NAT_UDP ? 2 : protocol == NAT_TCP;
+	for (int i = 0; i < ADDRESS_PROTOCOLS; i++)
+		if (by_address[i] == protocol)
+			return PORT_PROTOCOLS + i;
+	return -1;
 }
 
 uint64_t portpool_make_place(unsigned protocol, uint32_t address, uint32_t port)
@@ -56,8 +64,13 @@ uint64_t portpool_place(const struct portpool *pools, uint8_t protocol,
 
 	if (index < 0 || number < 0)
 		return PORTPOOL_NONE;
+	const struct port_address *address = &pools->addresses[index];
 	uint32_t port = ntohs(external->port);
-	if (pools->addresses[index].pool == POOL_RETIRED || port == 0)
+	if (address->pool == POOL_RETIRED)
+		return PORTPOOL_NONE;
+	if (number >= PORT_PROTOCOLS)
+		return portpool_make_place((unsigned)number, (uint32_t)index, 0);
+	if (port == 0 && !address->dedicated)
 		return PORTPOOL_NONE;
 	return portpool_make_place((unsigned)number, (uint32_t)index, port);
 }
@@ -104,17 +117,22 @@ bool portpool_retired(const struct portpool *pools, uint64_t place)
 
 uint32_t portpool_owner(const struct portpool *pools, uint64_t place)
 {
+	if (nat_unlikely(portpool_is_by_address(place)))
+		return portpool_by_address(pools, place)->owner;
 	return pools->owners[place >> 32][(uint32_t)place];
 }
 
 void portpool_set_owner(struct portpool *pools, uint64_t place, uint32_t owner)
 {
-	pools->owners[place >> 32][(uint32_t)place] = owner;
+	if (portpool_is_by_address(place))
+		portpool_by_address(pools, place)->owner = owner;
+	else
+		pools->owners[place >> 32][(uint32_t)place] = owner;
 }
 
 void portpool_prefetch(const struct portpool *pools, uint64_t place)
 {
-	if (place != PORTPOOL_NONE)
+	if (place != PORTPOOL_NONE && !portpool_is_by_address(place))
 		__builtin_prefetch(&pools->owners[place >> 32][(uint32_t)place]);
 }
 
@@ -196,6 +214,8 @@ int portpool_reserve(struct portpool *pools, uint64_t place, uint32_t owner)
 {
 	if (place == PORTPOOL_NONE || portpool_retired(pools, place))
 		return ERR_INVALID;
+	if (portpool_is_by_address(place))
+		return portpool_reserve_address(pools, place, owner);
 	struct port_spot spot = portpool_spot(pools, place);
 	if (portpool_is_used(pools, &spot))
 		return ERR_EXISTS;
@@ -205,8 +225,14 @@ int portpool_reserve(struct portpool *pools, uint64_t place, uint32_t owner)
 
 void portpool_unreserve(struct portpool *pools, uint64_t place)
 {
+	if (portpool_is_by_address(place)) {
+		portpool_release_address(pools, NULL, place, 0, (struct monotime){0});
+		return;
+	}
 	struct port_spot spot = portpool_spot(pools, place);
 
 	if (portpool_is_used(pools, &spot))
 		portpool_set_unused(pools, &spot);
+	if (spot.port == 0 && !pools->addresses[spot.address].dedicated)
+		portpool_guard_zero(pools, spot.address);
 }

@@ -12,6 +12,7 @@
 
 enum {
 	PORT_PROTOCOLS = 3, /* ICMP, TCP, UDP */
+	ADDRESS_PROTOCOLS = 5, /* DCCP, GRE, ESP, SCTP, UDP-Lite: numbered behind those with ports */
 	ADDRESSES_MAX = 65536,
 	BLOCK_BITS = 10, /* of a block's number in its address: 64 Ki ports, 64 at least a block */
 	BLOCKS_PER_ADDRESS = 1 << BLOCK_BITS,
@@ -56,12 +57,13 @@ struct port_address {
 	/* Blocks; granted: detached ones, and used ones of fixed ranges, too. */
 	uint16_t n_free, n_resting, n_granted;
 	uint16_t n_apart; /* the first ones: below 1024 (low_ports), or of fixed ranges */
-	uint32_t n_used;  /* ports, reserved ones too */
+	uint32_t n_used;  /* ports, reserved ones too; and protocols that are used by address */
 	uint32_t open; /* place in its pool's list of addresses with a free block + 1; 0 = none */
 	uint64_t pages[PORT_PROTOCOLS]; /* of owners that were touched */
 	uint16_t n_free_low;		/* of those apart; n_free counts the others */
 	bool is_fixed; /* its pool is deterministic: blocks apart are never granted */
-	uint8_t zero[5];
+	bool dedicated; /* to one internal address (static 1:1): nothing is allocated */
+	uint8_t zero[4];
 };
 _Static_assert(sizeof(struct port_address) == 64, "one cache line");
 
@@ -73,6 +75,7 @@ struct port_pool {
 	bool warned;
 	uint32_t *open; /* indices of addresses that have a free block, in no order */
 	uint32_t n_open;
+	uint64_t *members; /* a bit for each address that it allocates from */
 	struct portpool_stats stats;
 };
 
@@ -85,6 +88,19 @@ static inline bool portpool_is_above(const struct port_pool *pool, unsigned slac
 	return pool->warn_above &&
 	       (s->blocks_shared - s->blocks_free) * 100 > s->blocks_shared * percent;
 }
+/* An external address in one of the protocols that are translated by address. */
+struct address_place {
+	uint32_t owner;	      /* 0 = free */
+	uint32_t last;	      /* id of the share that had it last */
+	uint32_t rests_until; /* tick: for others than the last */
+};
+
+/* All of them; in an array of their own, touched where a pool allows such a protocol. */
+struct address_places {
+	struct address_place place[ADDRESS_PROTOCOLS];
+	uint32_t zero;
+};
+_Static_assert(sizeof(struct address_places) == 64, "one cache line");
 
 /*
  * Everything that an address has lies in arrays that are reserved for all its ports and touched by
@@ -94,17 +110,21 @@ struct portpool {
 	struct random_source random;
 	uint32_t *owners[PORT_PROTOCOLS];
 	uint64_t *used[PORT_PROTOCOLS];
+	struct address_places *by_address;
+	bool some_by_address; /* it was touched */
+	uint64_t used_by_address[ADDRESS_PROTOCOLS][ADDRESSES_MAX / 64];
 	struct port_block *blocks;
 	uint64_t (*free_blocks)[BLOCKS_PER_ADDRESS / 64];
 	struct port_address *addresses;
 	uint32_t n_addresses; /* indices in use, retired ones too */
 	uint32_t
-	    capacity[3 + 2 * PORT_PROTOCOLS]; /* addresses that each of these arrays has room for */
+	    capacity[4 + 2 * PORT_PROTOCOLS]; /* addresses that each of these arrays has room for */
 	uint32_t *hash; /* address index + 1, open addressing; retired ones too */
 	unsigned hash_bits;
 	struct port_pool pools[CONFIG_POOLS_MAX];
 	unsigned n_pools;
 	uint32_t *open_lists; /* the memory of all pools' lists */
+	uint64_t *members;    /* ... and of their members */
 	uint32_t n_open_lists;
 	uint32_t resting_head, resting_tail;
 	uint32_t (*rested)[REST_WAYS]; /* by who gave them back: portpool_rest.c */
@@ -139,7 +159,31 @@ bool portpool_is_used(struct portpool *pools, const struct port_spot *spot);
 void portpool_set_used(struct portpool *pools, const struct port_spot *spot, uint32_t owner);
 void portpool_set_unused(struct portpool *pools, const struct port_spot *spot);
 
+/* ---- portpool_address.c ---- */
+
+static inline bool portpool_is_by_address(uint64_t place)
+{
+	return place >> 32 >= PORT_PROTOCOLS;
+}
+struct address_place *portpool_by_address(const struct portpool *pools, uint64_t place);
+int portpool_reserve_address(struct portpool *pools, uint64_t place, uint32_t owner);
+/* share NULL: it was reserved, and nobody has it in mind. */
+void portpool_release_address(struct portpool *pools, const struct portpool_share *share,
+			      uint64_t place, uint32_t hold_down_ms, struct monotime now);
+/* Whether allocation may take from it: its bit in its pool's members, its place on the open list. */
+void portpool_set_member(struct portpool *pools, uint32_t index);
+
 /* ---- portpool_share.c ---- */
+
+/* The share's address has left the pool, or became somebody's own: nothing more is taken there. */
+static inline bool portpool_is_elsewhere(const struct portpool *pools,
+					 const struct portpool_share *share, unsigned pool)
+{
+	if (!share->address)
+		return false;
+	const struct port_address *address = &pools->addresses[share->address - 1];
+	return address->pool != pool || address->dedicated;
+}
 
 void portpool_list_remove(struct portpool *pools, struct portpool_share *share, uint32_t block);
 /* The block's count went up or down by one: keeps the list sorted. */
@@ -201,6 +245,8 @@ static inline bool portpool_is_low(const struct portpool *pools, uint32_t block)
 /* Puts the address on its pool's list of those with free blocks, or takes it off. */
 void portpool_set_open(struct portpool *pools, uint32_t index);
 void portpool_set_free(struct portpool *pools, uint32_t block, bool is_free);
+/* Port 0, where a range begins with its block, is marked used: nothing dynamic gets it. */
+void portpool_guard_zero(struct portpool *pools, uint32_t index);
 /* Whether the block has a port that is not used: a free block may be full of static ones. */
 bool portpool_has_room(const struct portpool *pools, uint32_t block, unsigned protocol);
 /* A block of this address that the share may have, or of a random address; block + 1, 0 = none. */

@@ -32,6 +32,7 @@ struct plan {
 	unsigned hash_bits;
 	uint32_t *open_lists;
 	struct deterministic *fixed[CONFIG_POOLS_MAX];
+	uint64_t *members;
 	char *error;
 	unsigned error_size;
 };
@@ -227,6 +228,7 @@ static void plan_free(struct plan *plan)
 	free(plan->taken);
 	free(plan->hash);
 	free(plan->open_lists);
+	free(plan->members);
 }
 
 static int plan_make(struct portpool *pools, struct plan *plan)
@@ -246,7 +248,9 @@ static int plan_make(struct portpool *pools, struct plan *plan)
 	for (plan->hash_bits = 4; 1u << plan->hash_bits < 2 * plan->n_addresses; plan->hash_bits++)
 		;
 	plan->hash = calloc(1u << plan->hash_bits, sizeof plan->hash[0]);
-	if (plan->hash && !portpool_enlarge(pools, plan->n_addresses))
+	plan->members =
+	    calloc(plan->config->n_pools + 1u, (plan->n_addresses + 63) / 64 * sizeof(uint64_t));
+	if (plan->hash && plan->members && !portpool_enlarge(pools, plan->n_addresses))
 		return 0;
 no_memory:
 	return refuse(plan, ERR_NOMEM, "not enough memory for %u addresses", plan->n);
@@ -289,6 +293,8 @@ static void address_init(struct portpool *pools, const struct wanted *wanted,
 	address->n_free_low = fixed ? 0 : address->n_apart;
 	address->n_free = address->n_blocks - address->n_apart;
 	address->n_resting = address->n_granted = 0;
+	address->dedicated = false;
+	pools->by_address[wanted->index] = (struct address_places){0};
 	unsigned first = fixed ? address->n_apart : 0;
 	for (unsigned i = 0; i < BLOCKS_PER_ADDRESS / 64; i++)
 		pools->free_blocks[wanted->index][i] =
@@ -328,6 +334,7 @@ static void fill_pools(struct portpool *pools, struct plan *plan)
 		plan->fixed[i] = NULL;
 		pool->another_address = from->fallback == CONFIG_ANOTHER_ADDRESS;
 		pool->open = open;
+		pool->members = pools->members + (size_t)i * ((plan->n_addresses + 63) / 64);
 		for (unsigned j = 0; j < from->n_prefixes; j++)
 			open += UINT64_C(1) << (32 - from->prefixes[j].length);
 		for (unsigned j = 0; j < pools->n_pools; j++) {
@@ -351,7 +358,7 @@ static void fill_pools(struct portpool *pools, struct plan *plan)
 		stats->blocks_used += address->n_granted;
 		stats->blocks_resting += address->n_resting;
 		stats->ports_used += address->n_used;
-		portpool_set_open(pools, plan->wanted[i].index);
+		portpool_set_member(pools, plan->wanted[i].index);
 	}
 }
 
@@ -377,6 +384,9 @@ static void carry_out(struct portpool *pools, struct plan *plan)
 	free(pools->open_lists);
 	pools->open_lists = plan->open_lists;
 	pools->n_open_lists = plan->n;
+	free(pools->members);
+	pools->members = plan->members;
+	plan->members = NULL;
 	plan->hash = plan->open_lists = NULL;
 	fill_hash(pools);
 	fill_pools(pools, plan);

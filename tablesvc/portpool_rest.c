@@ -69,7 +69,7 @@ uint32_t portpool_find_rested(struct portpool *pools, const struct portpool_shar
 			continue;
 		uint32_t at = (link - 1) >> BLOCK_BITS;
 		if ((index != ANY_ADDRESS && at != index) ||
-		    pools->addresses[at].pool != share->pool ||
+		    pools->addresses[at].pool != share->pool || pools->addresses[at].dedicated ||
 		    portpool_is_low(pools, link - 1) != low ||
 		    !portpool_has_room(pools, link - 1, protocol))
 			continue;

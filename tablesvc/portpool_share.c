@@ -89,7 +89,8 @@ static uint32_t find_own(const struct portpool *pools, const struct portpool_sha
 		/* One that is not paired may have left the pool: its ports live on, no more come.
 		 */
 		if ((index + 1 == share->address) != (which == OWN_PAIRED) ||
-		    address->pool != share->pool || portpool_is_low(pools, link - 1) != low ||
+		    address->pool != share->pool || address->dedicated ||
+		    portpool_is_low(pools, link - 1) != low ||
 		    !portpool_has_room(pools, link - 1, wish->protocol))
 			continue;
 		unsigned half = 1u << (address->shift - 1);

@@ -16,7 +16,8 @@ static void refuse_creation(struct table *t, struct wire_answer *answer, uint32_
 {
 	if (subscriber)
 		subscriber_at(t, subscriber)->refused++;
-	resolve_refuse(t, answer, NAT_REJECT, reason);
+	/* What is not translated at all is dropped, here as in the dataplane. */
+	resolve_refuse(t, answer, reason == NAT_REASON_PROTOCOL ? NAT_DROP : NAT_REJECT, reason);
 }
 
 /*
@@ -109,6 +110,9 @@ static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remo
 		*flags |= SESSION_FOREIGN;
 		return true;
 	}
+	/* Without ports a remote address is all that there is to depend on. */
+	if (nat_protocol_by_address(m->protocol))
+		return filter_open(t, mapping, remote);
 	return filtering == CONFIG_ADF && filter_open(t, mapping, remote);
 }
 

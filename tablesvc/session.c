@@ -50,6 +50,8 @@ uint32_t session_timeout(const struct table *t, const struct session *s)
 
 	if (m->protocol == NAT_ICMP)
 		return timers->icmp;
+	if (nat_protocol_by_address(m->protocol))
+		return timers->other;
 	if (m->protocol == NAT_UDP)
 		return dns(m, s) ? timers->udp_dns : timers->udp;
 	return tcp_timeout(timers, s->tcp);

@@ -345,6 +345,10 @@ void table_wire_config(const struct table *t, struct wire_config *out)
 	out->mss_clamp = c->mss_clamp;
 	out->no_icmp_outside = !c->icmp_errors_outside;
 	for (unsigned i = 0; i < c->n_pools; i++)
+		for (unsigned k = 0; k < c->pools[i].n_protocols; k++)
+			if (!memchr(out->protocols, c->pools[i].protocols[k], out->n_protocols))
+				out->protocols[out->n_protocols++] = c->pools[i].protocols[k];
+	for (unsigned i = 0; i < c->n_pools; i++)
 		for (unsigned k = 0; k < c->pools[i].n_prefixes && n < WIRE_PREFIXES_MAX; k++)
 			out->prefixes[n++] = (struct wire_prefix){
 			    .address = c->pools[i].prefixes[k].address,

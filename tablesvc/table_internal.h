@@ -339,6 +339,8 @@ unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be
 unsigned mapping_create_wanted(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			       nat_be16 port, unsigned pool, const struct nat_endpoint *wanted,
 			       uint32_t *out);
+/* Whether the pool translates this protocol by address. */
+bool mapping_allowed(const struct table *t, unsigned pool, uint8_t protocol);
 uint32_t mapping_create_static(struct table *t, const struct config_static *wanted, uint64_t place);
 void mapping_retire(struct table *t, uint32_t index); /* ends its sessions too */
 void mapping_release(struct table *t, uint32_t index); /* frees it when nothing holds it */

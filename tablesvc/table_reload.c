@@ -13,7 +13,8 @@ static bool pools_differ(const struct config *a, const struct config *b)
 		return true;
 	for (unsigned i = 0; i < a->n_pools; i++) {
 		const struct config_pool *p = &a->pools[i], *q = &b->pools[i];
-		if (p->n_prefixes != q->n_prefixes ||
+		if (p->n_prefixes != q->n_prefixes || p->n_protocols != q->n_protocols ||
+		    memcmp(p->protocols, q->protocols, p->n_protocols) ||
 		    memcmp(p->prefixes, q->prefixes, p->n_prefixes * sizeof *p->prefixes))
 			return true;
 	}
@@ -52,11 +53,20 @@ static void end_taken_over(struct table *t)
 	}
 }
 
+/* Its address, or its protocol, is no longer its pool's. */
+static bool is_retired(const struct table *t, const struct mapping *m)
+{
+	if (portpool_retired(t->pools, m->place))
+		return true;
+	return nat_protocol_by_address(m->protocol) &&
+	       !mapping_allowed(t, portpool_pool(t->pools, m->place), m->protocol);
+}
+
 static void end_retired(struct table *t)
 {
 	for (uint32_t i = 1; i < t->mappings.fresh; i++) {
 		struct mapping *m = mapping_at(t, i);
-		if (m->used && !(m->flags & MAPPING_STATIC) && portpool_retired(t->pools, m->place))
+		if (m->used && !(m->flags & MAPPING_STATIC) && is_retired(t, m))
 			mapping_retire(t, i);
 	}
 }

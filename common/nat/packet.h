@@ -34,6 +34,13 @@ enum {
 	NAT_ICMP_ID = 4,
 	NAT_ICMP_SEQUENCE = 6,
 	NAT_ICMP_HEADER = 8,
+	NAT_UDPLITE_CHECKSUM = 6, /* RFC 3828: covers the pseudo header whatever its coverage is */
+	NAT_UDPLITE_HEADER = 8,
+	NAT_DCCP_CHECKSUM = 6, /* RFC 4340 section 9.1: covers the pseudo header too */
+	NAT_DCCP_HEADER = 12,
+	NAT_SCTP_HEADER = 12, /* RFC 9260: CRC32c of the packet alone, no address in it */
+	NAT_GRE_HEADER = 4,   /* RFC 2784: the checksum covers header and payload alone */
+	NAT_ESP_HEADER = 8,   /* RFC 4303: so does the integrity check */
 };
 
 enum nat_kind {
@@ -43,6 +50,10 @@ enum nat_kind {
 	NAT_KIND_QUERY,    /* ICMP echo, timestamp (RFC 5508 section 3) */
 	NAT_KIND_ERROR,    /* ICMP 3, 11, 12, with a usable quote */
 	NAT_KIND_FRAGMENT, /* not a datagram's first: the tuple's ports are 0 */
+	/* by address only: the tuple's ports are 0 */
+	NAT_KIND_OTHER, /* no checksum covers an address: GRE, ESP, SCTP, and what we do not know */
+	NAT_KIND_UDPLITE,
+	NAT_KIND_DCCP,
 };
 
 enum nat_packet_flag {

@@ -4,6 +4,7 @@
  *
  *   nat_parse_plain  the hit path, also in BPF: constant offsets; false for whatever is unusual
  *   nat_parse        everything, user space: options, fragments, ICMP errors, and the named reason
+ *                    (which protocols are wanted is the configuration's affair, not parsing's)
  *
  * Checksums are not looked at here (see nat_check_error, csum.h); addresses neither
  * (nat_address_unusable).
@@ -16,13 +17,44 @@
 #include "parse_error.h"
 #include "reason.h"
 
+/*
+ * A protocol that is translated by address. A first fragment has its checksum in its first eight
+ * bytes; the rest of the header may be in the next.
+ */
+NAT_INLINE unsigned nat_parse_other(const uint8_t *t, const uint8_t *end, uint32_t size, bool whole,
+				    struct nat_packet *p)
+{
+	uint32_t need = 0;
+
+	p->kind = NAT_KIND_OTHER;
+	switch (p->tuple.protocol) {
+	case NAT_UDPLITE:
+		p->kind = NAT_KIND_UDPLITE;
+		need = NAT_UDPLITE_HEADER;
+		break;
+	case NAT_DCCP:
+		p->kind = NAT_KIND_DCCP;
+		need = whole ? NAT_DCCP_HEADER : 8;
+		break;
+	case NAT_SCTP:
+		need = whole ? NAT_SCTP_HEADER : 8;
+		break;
+	case NAT_ESP:
+		need = NAT_ESP_HEADER;
+		break;
+	case NAT_GRE:
+		need = NAT_GRE_HEADER;
+		break;
+	}
+	return size < need || t + need > end ? NAT_REASON_TRUNCATED : NAT_REASON_NONE;
+}
+
 /* Ports or identifier of the transport header at t, size bytes of it by the IP header's word. */
 NAT_INLINE unsigned nat_parse_transport(const uint8_t *t, const uint8_t *end, uint32_t size,
 					bool whole, struct nat_packet *p)
 {
-	if (p->tuple.protocol != NAT_UDP && p->tuple.protocol != NAT_TCP &&
-	    p->tuple.protocol != NAT_ICMP)
-		return NAT_REASON_PROTOCOL;
+	if (!nat_protocol_by_port(p->tuple.protocol))
+		return nat_parse_other(t, end, size, whole, p);
 	if (size < 8 || t + 8 > end)
 		return NAT_REASON_TRUNCATED;
 	switch (p->tuple.protocol) {
@@ -67,7 +99,8 @@ NAT_INLINE unsigned nat_parse_transport(const uint8_t *t, const uint8_t *end, ui
 
 /*
  * The hit path. True: *p is whole and the packet is plain but for p->ttl, which the caller looks
- * at. False: anything else, good or bad; *p means nothing then.
+ * at. False: anything else, good or bad; *p means nothing then. Of the protocols that are
+ * translated by address it takes those that a flow may be of.
  */
 NAT_INLINE bool nat_parse_plain(const uint8_t *data, const uint8_t *end, uint8_t realm,
 				struct nat_packet *p)
@@ -90,6 +123,8 @@ NAT_INLINE bool nat_parse_plain(const uint8_t *data, const uint8_t *end, uint8_t
 	p->tuple.destination = nat_get32(data + NAT_IP_DESTINATION);
 	p->tuple.protocol = data[NAT_IP_PROTOCOL];
 	p->tuple.realm = realm;
+	if (!nat_protocol_by_port(p->tuple.protocol) && !nat_protocol_by_address(p->tuple.protocol))
+		return false;
 	return nat_parse_transport(data + NAT_IP_HEADER, end, p->total - NAT_IP_HEADER, true, p) ==
 		   NAT_REASON_NONE &&
 	       p->kind != NAT_KIND_ERROR;
@@ -145,9 +180,6 @@ NAT_INLINE unsigned nat_parse(const uint8_t *data, const uint8_t *end, uint8_t r
 		    (p->fragment_offset == 8 || (p->fragment_offset == 0 && size < NAT_TCP_HEADER)))
 			return NAT_REASON_FRAGMENT_MALFORMED;
 		if (p->fragment_offset > 0) {
-			if (p->tuple.protocol != NAT_TCP && p->tuple.protocol != NAT_UDP &&
-			    p->tuple.protocol != NAT_ICMP)
-				return NAT_REASON_PROTOCOL;
 			p->kind = NAT_KIND_FRAGMENT;
 			return NAT_REASON_NONE;
 		}

@@ -55,8 +55,8 @@ NAT_INLINE unsigned nat_parse_quote(const uint8_t *data, uint32_t quote, uint8_t
 		else
 			return NAT_REASON_BAD_EMBEDDED;
 		break;
-	default:
-		return NAT_REASON_BAD_EMBEDDED;
+	default: /* by address only */
+		break;
 	}
 	p->quote = (uint16_t)quote;
 	p->quote_header = (uint8_t)header;

@@ -19,7 +19,7 @@
 	X(BAD_ICMP_CHECKSUM, 5, "bad_icmp_checksum", "ICMP error with a wrong checksum")           \
 	X(BAD_EMBEDDED, 6, "bad_embedded", "ICMP error whose quoted packet cannot be used")        \
 	X(BAD_TRANSPORT, 7, "bad_transport", "TCP or UDP header is malformed")                     \
-	X(PROTOCOL, 8, "protocol", "protocol other than TCP, UDP, ICMP")                           \
+	X(PROTOCOL, 8, "protocol", "neither TCP, UDP, ICMP, nor in the pool's list of protocols")  \
 	X(ICMP_TYPE, 9, "icmp_type", "ICMP type that is not translated: no query, no error")       \
 	X(MULTICAST, 10, "multicast", "multicast, broadcast, loopback or link-local address")      \
 	X(TTL, 11, "ttl", "time to live exceeded in transit")                                      \

@@ -87,10 +87,30 @@ NAT_INLINE void nat_apply_query(uint8_t *icmp, const struct nat_slot *slot)
 	nat_put16(icmp + NAT_ICMP_CHECKSUM, checksum);
 }
 
-/* New ports and checksum of TCP, UDP, ICMP query whose header is at t. */
+/* A protocol that is translated by address only: at most its checksum changes. */
+NAT_INLINE bool nat_apply_other(uint8_t *t, const uint8_t *end, unsigned kind, uint16_t address_delta)
+{
+	if (kind == NAT_KIND_OTHER)
+		return true;
+	if (t + 8 > end)
+		return false;
+	uint16_t checksum = nat_get16(t + NAT_UDPLITE_CHECKSUM); /* DCCP has it in the same place */
+	/*
+	 * A UDP-Lite checksum of 0 is no checksum, which RFC 3828 section 3.1 forbids: it stays what
+	 * it is, so that the receiver refuses the packet as it would have without us.
+	 */
+	checksum = kind == NAT_KIND_UDPLITE ? nat_csum_apply_udp(checksum, address_delta)
+					    : nat_csum_apply(checksum, address_delta);
+	nat_put16(t + NAT_UDPLITE_CHECKSUM, checksum);
+	return true;
+}
+
+/* New ports and checksum of TCP, UDP, ICMP query, or other protocol whose header is at t. */
 NAT_INLINE bool nat_apply_transport(uint8_t *t, const uint8_t *end, unsigned kind,
 				    const struct nat_slot *slot, unsigned flags)
 {
+	if (kind >= NAT_KIND_OTHER)
+		return nat_apply_other(t, end, kind, slot->address_delta);
 	if (t + 8 > end)
 		return false;
 	if (kind == NAT_KIND_QUERY) {

@@ -52,6 +52,14 @@ NAT_INLINE uint16_t nat_apply_quote_transport(uint8_t *t, uint32_t present, uint
 		nat_apply_query(t, &turned);
 		return nat_csum_delta32(delta, before, nat_get32(t + NAT_ICMP_CHECKSUM));
 	}
+	if (!nat_protocol_by_port(protocol)) {
+		unsigned kind = protocol == NAT_UDPLITE ? NAT_KIND_UDPLITE
+				: protocol == NAT_DCCP	? NAT_KIND_DCCP
+							: NAT_KIND_OTHER;
+		old = nat_get16(t + NAT_UDPLITE_CHECKSUM); /* eight bytes are always there */
+		nat_apply_other(t, t + present, kind, slot->address_delta);
+		return nat_csum_delta16(delta, old, nat_get16(t + NAT_UDPLITE_CHECKSUM));
+	}
 	delta = nat_csum_delta32(delta, nat_get32(t), (uint32_t)0);
 	nat_put16(t + NAT_PORT_SOURCE, slot->destination_port);
 	nat_put16(t + NAT_PORT_DESTINATION, slot->source_port);

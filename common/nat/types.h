@@ -12,7 +12,17 @@
 typedef uint32_t nat_be32; /* network byte order */
 typedef uint16_t nat_be16; /* network byte order */
 
-enum nat_protocol { NAT_ICMP = 1, NAT_TCP = 6, NAT_UDP = 17 };
+enum nat_protocol {
+	NAT_ICMP = 1,
+	NAT_TCP = 6,
+	NAT_UDP = 17,
+	/* by address only, where a pool allows it: both ports of their tuples are 0 */
+	NAT_DCCP = 33,
+	NAT_GRE = 47,
+	NAT_ESP = 50,
+	NAT_SCTP = 132,
+	NAT_UDPLITE = 136,
+};
 
 /* TCP flags as in byte 13 of the header. Only SYN, FIN, RST and ACK mean anything to us. */
 enum nat_tcp_flag {
@@ -96,6 +106,18 @@ NAT_INLINE struct nat_rewrite nat_reverse_rewrite(const struct nat_tuple *t)
 	    .egress = t->realm,
 	};
 	return reverse;
+}
+
+/* Translated by address only, one subscriber at a time per external address and protocol. */
+NAT_INLINE bool nat_protocol_by_address(uint8_t protocol)
+{
+	return protocol == NAT_DCCP || protocol == NAT_GRE || protocol == NAT_ESP ||
+	       protocol == NAT_SCTP || protocol == NAT_UDPLITE;
+}
+
+NAT_INLINE bool nat_protocol_by_port(uint8_t protocol)
+{
+	return protocol == NAT_UDP || protocol == NAT_TCP || protocol == NAT_ICMP;
 }
 
 NAT_INLINE bool nat_tuple_equal(const struct nat_tuple *a, const struct nat_tuple *b)

@@ -42,7 +42,8 @@ static inline int wire_refuse(struct wire_codec *codec, int err, const char *sen
 
 static inline bool wire_protocol_known(unsigned protocol)
 {
-	return protocol == NAT_TCP || protocol == NAT_UDP || protocol == NAT_ICMP;
+	return protocol <= UINT8_MAX && (nat_protocol_by_port((uint8_t)protocol) ||
+					 nat_protocol_by_address((uint8_t)protocol));
 }
 
 #endif

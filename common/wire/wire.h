@@ -45,6 +45,7 @@ enum {
 	WIRE_INFLIGHT_MAX = 256,     /* unanswered batches of a dataplane */
 	WIRE_MESSAGE_MAX = 256 << 10, /* bytes; gRPC refuses more */
 	WIRE_PREFIXES_MAX = 1024,
+	WIRE_PROTOCOLS_MAX = 8, /* DCCP, GRE, ESP, SCTP, UDP-Lite */
 	WIRE_NAME_MAX = 64,
 	WIRE_DATAPLANES_MAX = 64, /* a holder mask has 64 bits */
 };
@@ -215,6 +216,8 @@ enum wire_prefix_kind {
 	WIRE_PREFIX_INSIDE = 1, /* subscribers of "realm" */
 	WIRE_PREFIX_POOL = 2,   /* external addresses */
 	WIRE_PREFIX_BYPASS = 3, /* destinations that are not translated (RFC 6888 REQ-6) */
+	WIRE_PREFIX_IDENTITY = 4, /* hosts of "realm" that keep their own addresses outside */
+	WIRE_PREFIX_LAST = WIRE_PREFIX_IDENTITY,
 };
 
 struct wire_prefix {
@@ -238,6 +241,8 @@ struct wire_config {
 	uint32_t icmp_errors_per_second;
 	uint16_t mss_clamp;
 	bool no_icmp_outside; /* RFC 5508 REQ-9: make no ICMP errors towards the outside */
+	uint32_t n_protocols;
+	uint8_t protocols[WIRE_PROTOCOLS_MAX]; /* translated by address; any pool's, any 1:1's */
 	uint32_t n_prefixes;
 	struct wire_prefix prefixes[WIRE_PREFIXES_MAX];
 };

@@ -111,6 +111,12 @@ size_t wire_encode_config(struct wire_codec *codec, const struct wire_config *co
 	c.no_icmp_outside = config->no_icmp_outside;
 	c.n_prefixes = n;
 	c.prefixes = pointers;
+	if (config->n_protocols > WIRE_PROTOCOLS_MAX)
+		return 0;
+	uint8_t protocols[WIRE_PROTOCOLS_MAX];
+	memcpy(protocols, config->protocols, sizeof protocols);
+	c.protocols.len = config->n_protocols;
+	c.protocols.data = protocols;
 	m.kind_case = CONAT__V1__CONTROL_FROM_TABLE__KIND_CONFIG;
 	m.config = &c;
 	return wire_pack(codec, &m.base, out);
@@ -215,7 +221,7 @@ static int read_config(struct wire_codec *codec, const Conat__V1__Config *c,
 		if (p->address6.len)
 			return wire_refuse(codec, ERR_INVALID, "IPv6 prefixes are reserved");
 		if (p->length > 32 || p->realm > NAT_REALM_MAX || p->kind < WIRE_PREFIX_INSIDE ||
-		    p->kind > WIRE_PREFIX_BYPASS)
+		    p->kind > WIRE_PREFIX_LAST)
 			return wire_refuse(codec, ERR_INVALID, "a prefix out of range");
 		out->prefixes[i].address = htonl(p->address);
 		out->prefixes[i].length = (uint8_t)p->length;
@@ -234,6 +240,15 @@ static int read_config(struct wire_codec *codec, const Conat__V1__Config *c,
 	out->mss_clamp = (uint16_t)c->mss_clamp;
 	out->no_icmp_outside = c->no_icmp_outside;
 	out->n_prefixes = (uint32_t)c->n_prefixes;
+	if (c->protocols.len > WIRE_PROTOCOLS_MAX)
+		return wire_refuse(codec, ERR_TOO_BIG, "more protocols than there are");
+	for (size_t i = 0; i < c->protocols.len; i++) {
+		if (!nat_protocol_by_address(c->protocols.data[i]))
+			return wire_refuse(codec, ERR_INVALID,
+					   "a protocol that is not translated by address");
+		out->protocols[i] = c->protocols.data[i];
+	}
+	out->n_protocols = (uint32_t)c->protocols.len;
 	return 0;
 }
 

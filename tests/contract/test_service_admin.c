@@ -92,7 +92,7 @@ Test(service_admin, what_an_operator_asks_wrongly_is_refused_with_a_sentence)
 
 	cr_expect_eq(call("/conat.v1.NatAdmin/Delete", "", 0, NULL, NULL, &status), ERR_STATE);
 	cr_expect_eq(status, INVALID_ARGUMENT, "an empty filter deletes nothing: %s", error);
-	filter.protocol = 132;
+	filter.protocol = 4;
 	size_t length = conat__v1__filter__pack(&filter, bytes);
 	cr_expect_eq(call("/conat.v1.NatAdmin/Sessions", bytes, length, NULL, NULL, &status),
 		     ERR_STATE);

@@ -170,6 +170,20 @@ static bool parse_realm(const char **at, uint8_t *out)
 
 static bool parse_protocol(const char **at, uint8_t *out)
 {
+	static const struct {
+		const char *name;
+		uint8_t protocol;
+	} others[] = {{"udplite", NAT_UDPLITE},
+		      {"dccp", NAT_DCCP},
+		      {"sctp", NAT_SCTP},
+		      {"gre", NAT_GRE},
+		      {"esp", NAT_ESP}};
+
+	for (unsigned i = 0; i < sizeof others / sizeof others[0]; i++)
+		if (word_is(at, others[i].name)) {
+			*out = others[i].protocol;
+			return true;
+		}
 	if (word_is(at, "udp"))
 		*out = NAT_UDP;
 	else if (word_is(at, "tcp"))
@@ -309,6 +323,10 @@ static bool do_setting(struct run *run, const char *at)
 		    word_is(&at, "auto") ? WIRE_MSS_AUTO : (uint16_t)atoi(at);
 	} else if (word_is(&at, "no_icmp_outside")) {
 		config->table.no_icmp_outside = true;
+	} else if (word_is(&at, "protocols")) { /* all that are translated by address */
+		static const uint8_t all[] = {NAT_DCCP, NAT_GRE, NAT_ESP, NAT_SCTP, NAT_UDPLITE};
+		memcpy(config->table.protocols, all, sizeof all);
+		config->table.n_protocols = sizeof all;
 	} else if (word_is(&at, "no_prefixes")) {
 		config->table.n_prefixes = 0;
 	} else {

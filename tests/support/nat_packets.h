@@ -48,7 +48,26 @@ static inline unsigned test_pseudo(const uint8_t *ip, uint32_t size)
 
 static inline uint32_t test_checksum_at(uint8_t protocol)
 {
-	return protocol == NAT_TCP ? 16 : protocol == NAT_UDP ? 6 : 2;
+	return protocol == NAT_TCP ? 16 : protocol == NAT_ICMP ? 2 : 6;
+}
+
+/* GRE, ESP, SCTP: what sums they have we do not know, nor does a translator. */
+static inline bool test_has_checksum(uint8_t protocol)
+{
+	return protocol == NAT_TCP || protocol == NAT_UDP || protocol == NAT_ICMP ||
+	       protocol == NAT_DCCP || protocol == NAT_UDPLITE;
+}
+
+/* How much of a transport packet its sum covers (RFC 3828 section 3.1, RFC 4340 section 9.2). */
+static inline uint32_t test_coverage(const uint8_t *ip, const uint8_t *t, uint32_t size)
+{
+	uint32_t covered = size;
+
+	if (ip[9] == NAT_UDPLITE)
+		covered = (uint32_t)t[4] << 8 | t[5];
+	if (ip[9] == NAT_DCCP && t[5] & 15)
+		covered = t[4] * 4u + ((t[5] & 15u) - 1) * 4u;
+	return covered == 0 || covered > size ? size : covered;
 }
 
 /* Fills in both checksums of the whole packet at ip. */
@@ -60,9 +79,12 @@ static inline void test_fill(uint8_t *ip, uint32_t length)
 
 	test_put16(ip + 10, 0);
 	test_put16(ip + 10, 0xffff - test_sum(0, ip, header));
+	if (!test_has_checksum(ip[9]))
+		return;
 	test_put16(at, 0);
-	unsigned sum = 0xffff - test_sum(ip[9] == NAT_ICMP ? 0 : test_pseudo(ip, size), t, size);
-	test_put16(at, sum == 0 && ip[9] == NAT_UDP ? 0xffff : sum);
+	unsigned sum = 0xffff - test_sum(ip[9] == NAT_ICMP ? 0 : test_pseudo(ip, size), t,
+					 test_coverage(ip, t, size));
+	test_put16(at, sum == 0 && (ip[9] == NAT_UDP || ip[9] == NAT_UDPLITE) ? 0xffff : sum);
 }
 
 static inline bool test_ip_valid(const uint8_t *ip)
@@ -73,7 +95,9 @@ static inline bool test_ip_valid(const uint8_t *ip)
 static inline bool test_transport_valid(const uint8_t *ip, uint32_t length)
 {
 	uint32_t header = (ip[0] & 15u) * 4, size = length - header;
-	return test_sum(ip[9] == NAT_ICMP ? 0 : test_pseudo(ip, size), ip + header, size) == 0xffff;
+	return !test_has_checksum(ip[9]) ||
+	       test_sum(ip[9] == NAT_ICMP ? 0 : test_pseudo(ip, size), ip + header,
+			test_coverage(ip, ip + header, size)) == 0xffff;
 }
 
 /* An IPv4 packet around "size" bytes that the caller writes at data + header. */
@@ -97,13 +121,21 @@ static inline struct test_packet test_ip(uint32_t source, uint32_t destination, 
 	return p;
 }
 
+/* Bytes of the transport header, GRE's and ESP's with four or none that mean nothing here. */
+static inline uint32_t test_header(uint8_t protocol)
+{
+	return protocol == NAT_TCP				? 20
+	       : protocol == NAT_DCCP || protocol == NAT_SCTP ? 12
+							      : 8;
+}
+
 /* TCP, UDP: ports; ICMP: type and identifier. Payload from the random source; checksums right. */
 static inline struct test_packet test_transport(uint32_t source, uint32_t destination,
 						uint8_t protocol, uint32_t options, unsigned a,
 						unsigned b, uint32_t payload,
 						struct random_source *random)
 {
-	uint32_t size = (protocol == NAT_TCP ? 20 : 8) + payload;
+	uint32_t size = test_header(protocol) + payload;
 	struct test_packet p = test_ip(source, destination, protocol, options, size);
 	uint8_t *t = p.data + p.header;
 
@@ -119,6 +151,12 @@ static inline struct test_packet test_transport(uint32_t source, uint32_t destin
 	}
 	if (protocol == NAT_UDP)
 		test_put16(t + 4, size);
+	if (protocol == NAT_UDPLITE)
+		test_put16(t + 4, a % 3 == 0 ? 0 : a % 3 == 1 ? 8 : 8 + payload / 2);
+	if (protocol == NAT_DCCP) { /* DCCP-Request, short sequence numbers' header, coverage */
+		t[4] = 3;
+		t[5] = (uint8_t)(a % 3 == 0 ? 0 : a % 3);
+	}
 	if (protocol == NAT_TCP)
 		t[12] = 5 << 4;
 	test_fill(p.data, p.length);

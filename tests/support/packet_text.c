@@ -16,7 +16,7 @@ struct description {
 	int protocol;
 	struct nat_endpoint source, destination;
 	long ttl, tos, ipid, opts, version, iplen, flags, seq, ack, win, urg, tcpopts, udplen, len;
-	long zeros, type, code, id, icmp_seq, rest, cut, pad, gso, frag_begin, frag_end;
+	long zeros, cov, type, code, id, icmp_seq, rest, cut, pad, gso, frag_begin, frag_end;
 	unsigned fixed_sum;
 	enum sum_mode sum;
 	bool df, mf, bad_ip_sum, partial;
@@ -78,6 +78,18 @@ static uint32_t pseudo_sum(const uint8_t *ip, unsigned protocol, uint32_t length
 	       length;
 }
 
+/* The bytes that the transport's sum covers: all, but RFC 3828 section 3.1, RFC 4340 section 9.2. */
+static uint32_t covered_bytes(unsigned protocol, const uint8_t *t, uint32_t n)
+{
+	uint32_t covered = n;
+
+	if (protocol == NAT_UDPLITE)
+		covered = get16(t + 4);
+	if (protocol == NAT_DCCP && t[5] & 15)
+		covered = t[4] * 4u + ((t[5] & 15u) - 1) * 4u;
+	return covered == 0 || covered > n ? n : covered;
+}
+
 bool packet_checksums_right(const uint8_t *ip, uint32_t length)
 {
 	uint32_t header = (ip[0] & 15u) * 4, n = length - header;
@@ -92,7 +104,10 @@ bool packet_checksums_right(const uint8_t *ip, uint32_t length)
 			return true;
 		/* fall through */
 	case NAT_TCP:
-		return reference_checksum(ip + header, n, pseudo_sum(ip, ip[9], n)) == 0;
+	case NAT_DCCP:
+	case NAT_UDPLITE:
+		return reference_checksum(ip + header, covered_bytes(ip[9], ip + header, n),
+					  pseudo_sum(ip, ip[9], n)) == 0;
 	}
 	return true;
 }
@@ -182,6 +197,7 @@ static bool parse_field(struct parser *p, struct description *d, char *word)
 	    {"rest", &d->rest},	      {"cut", &d->cut},	      {"pad", &d->pad},
 	    {"gso", &d->gso},	      {"iplen", &d->iplen},   {"version", &d->version},
 	    {"tcpopts", &d->tcpopts}, {"udplen", &d->udplen}, {"zeros", &d->zeros},
+	    {"cov", &d->cov},
 	};
 	char *value = strchr(word, '=');
 
@@ -247,18 +263,23 @@ static void seal_transport(const struct description *d, const uint8_t *ip, uint8
 		int protocol;
 		unsigned offset;
 		bool pseudo;
-	} kinds[] = {{NAT_ICMP, 2, false}, {NAT_TCP, 16, true}, {NAT_UDP, 6, true}};
+	} kinds[] = {{NAT_ICMP, 2, false},
+		     {NAT_TCP, 16, true},
+		     {NAT_UDP, 6, true},
+		     {NAT_UDPLITE, 6, true},
+		     {NAT_DCCP, 6, true}};
 
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
 		uint8_t *field = transport + kinds[i].offset;
 		if (kinds[i].protocol != d->protocol)
 			continue;
 		put16(field, 0);
 		uint32_t pseudo = kinds[i].pseudo ? pseudo_sum(ip, (unsigned)d->protocol, n) : 0;
-		unsigned sum = reference_checksum(transport, n, pseudo);
+		unsigned sum = reference_checksum(
+		    transport, covered_bytes((unsigned)d->protocol, transport, n), pseudo);
 		if (d->partial) /* not complemented: what the device adds the payload to */
 			sum = 0xffffu - reference_checksum(NULL, 0, pseudo);
-		else if (d->protocol == NAT_UDP && sum == 0)
+		else if ((d->protocol == NAT_UDP || d->protocol == NAT_UDPLITE) && sum == 0)
 			sum = 0xffff;
 		put16(field, d->sum == SUM_BAD	   ? spoil(sum)
 			     : d->sum == SUM_ZERO  ? 0
@@ -289,6 +310,28 @@ static uint32_t write_transport(const struct description *d, uint8_t *t)
 		memcpy(t, &d->source.port, 2);
 		memcpy(t + 2, &d->destination.port, 2);
 		at = 8;
+		break;
+	case NAT_UDPLITE:
+		memcpy(t, &d->source.port, 2);
+		memcpy(t + 2, &d->destination.port, 2);
+		put16(t + 4, (unsigned)d->cov);
+		at = 8;
+		break;
+	case NAT_DCCP: /* a Data packet with a short sequence number */
+		memcpy(t, &d->source.port, 2);
+		memcpy(t + 2, &d->destination.port, 2);
+		t[4] = 3;
+		t[5] = (uint8_t)d->cov;
+		t[8] = 2 << 1;
+		put16(t + 10, (unsigned)d->seq);
+		at = 12;
+		break;
+	case NAT_SCTP: /* its CRC32c is not ours to know: any four bytes */
+		memcpy(t, &d->source.port, 2);
+		memcpy(t + 2, &d->destination.port, 2);
+		put32(t + 4, 0x7a615f3d);
+		put32(t + 8, 0xc0ffee17);
+		at = 12;
 		break;
 	case NAT_ICMP:
 		t[0] = (uint8_t)d->type;
@@ -324,7 +367,7 @@ static bool write_packet(struct parser *p, const struct description *d, struct t
 
 	if (d->len + d->zeros > 65535 || d->opts > 40 || d->opts % 4 || d->tcpopts > 40 || d->tcpopts % 4)
 		return fail(p, "len, opts or tcpopts out of range");
-	memset(ip, 0, header);
+	memset(ip, 0, header + 60); /* and the transport header's unnamed fields */
 	ip[0] = (uint8_t)(d->version << 4 | header / 4);
 	ip[1] = (uint8_t)d->tos;
 	ip[8] = (uint8_t)d->ttl;
@@ -367,7 +410,9 @@ static bool parse_packet(struct parser *p, struct test_packet *out)
 		const char *name;
 		int protocol, type;
 	} kinds[] = {{"udp", NAT_UDP, 0},   {"tcp", NAT_TCP, 0},   {"icmp", NAT_ICMP, 0},
-		     {"ping", NAT_ICMP, 8}, {"pong", NAT_ICMP, 0}, {"ip", 255, 0}};
+		     {"ping", NAT_ICMP, 8}, {"pong", NAT_ICMP, 0}, {"ip", 255, 0},
+		     {"gre", NAT_GRE, 0},   {"esp", NAT_ESP, 0},   {"sctp", NAT_SCTP, 0},
+		     {"dccp", NAT_DCCP, 0}, {"udplite", NAT_UDPLITE, 0}};
 	struct description d = {.ttl = 64,
 				.version = 4,
 				.iplen = NOT_GIVEN,

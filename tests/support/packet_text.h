@@ -8,6 +8,9 @@
  *   ping 10.0.0.2 > 8.8.8.8 id=5 seq=9          (pong: the reply; icmp: any type, code, rest)
  *   icmp 8.8.8.1 > 192.0.2.1 type=3 code=4 rest=1400 { udp ... cut=28 } tail=00112233
  *   ip 10.0.0.2 > 8.8.8.8 proto=47 len=20
+ *   udplite 10.0.0.2:4000 > 8.8.8.8:53 len=40 cov=20     (cov: covered bytes; 0, all, if left out)
+ *   dccp 10.0.0.2:4000 > 8.8.8.8:53 len=40 cov=2         (cov: CsCov of RFC 4340 section 9.2)
+ *   sctp 10.0.0.2:4000 > 8.8.8.8:53 len=40               gre, esp: len= is the whole of it
  *
  * IP: ttl tos ipid df mf opts=BYTES (of NOP) iopt=HEX version ipsum=bad iplen=N
  * transport: len=N (a pattern) zeros=N data=WORD flags seq ack win urg tcpopts=BYTES (of NOP) topt=HEX

@@ -79,6 +79,8 @@ Test(config, defaults_are_those_of_the_design)
 	cr_expect_eq(config->pools[0].filtering_udp, CONFIG_ADF);
 	cr_expect_eq(config->pools[0].filtering_tcp, CONFIG_ADF);
 	cr_expect(config->pools[0].parity);
+	cr_expect_eq(config->pools[0].n_protocols, 0);
+	cr_expect_eq(config->timers.other, 600000);
 	cr_expect_eq(config->realms[0].id, 1);
 	cr_expect_eq(config->n_statics, 0);
 	config_free(config);
@@ -100,6 +102,7 @@ Test(config, every_kind_of_value_is_read)
 	    "dataplanes: {icmp_errors_outside: off}\n"
 	    "pools:\n"
 	    "- {name: a, prefixes: 192.0.2.9, ports: 4096-8191, block_size: 4096, parity: false,\n"
+	    "   protocols: [GRE, udplite],\n"
 	    "   filtering: {udp: eif, tcp: address-and-port-dependent}}\n"
 	    "- {name: b, prefixes: [198.51.100.0/24, 203.0.113.4/30], pooling: arbitrary,\n"
 	    "   ports: 1-65535, low_ports: true, fallback: another-address, warn_above: 50}\n"
@@ -152,6 +155,9 @@ Test(config, every_kind_of_value_is_read)
 	cr_expect_eq(config->pools[0].filtering_udp, CONFIG_EIF);
 	cr_expect_eq(config->pools[0].filtering_tcp, CONFIG_APDF);
 	cr_expect_not(config->pools[0].parity);
+	cr_expect_eq(config->pools[0].n_protocols, 2);
+	cr_expect_eq(config->pools[0].protocols[0], NAT_GRE);
+	cr_expect_eq(config->pools[0].protocols[1], NAT_UDPLITE);
 	cr_expect_eq(config->pools[1].n_prefixes, 2);
 	cr_expect_eq(config->pools[1].prefixes[1].length, 30);
 	cr_expect_eq(config->realms[0].id, 255);
@@ -291,6 +297,10 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	     {"t.yaml:1: pools[0].prefixes[0]: 11.0.0.0/8 makes more than 65536 addresses"}},
 	    {"pools: [{name: p, prefixes: [11.0.0.0/17, 12.0.0.0/17], block_size: 64}]\n" REALMS,
 	     {"pools[0].prefixes[0]: 11.0.0.0/17 makes more than 16777216 port blocks"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], protocols: [tcp]}]\n" REALMS,
+	     {"pools[0].protocols[0]: \"tcp\" is nothing to translate by address", "gre, sctp"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.1], protocols: [gre, esp, gre]}]\n" REALMS,
+	     {"pools[0].protocols[2]: the protocol is there twice", "once"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 300}]\n" REALMS,
 	     {"pools[0].block_size: 300 is no power of two", "64, 128"}},
 	    {"pools: [{name: p, prefixes: [192.0.2.1], block_size: 32}]\n" REALMS,

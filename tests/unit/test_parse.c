@@ -17,6 +17,24 @@ static struct test_packet tcp(uint32_t options)
 	return test_transport(INSIDE, REMOTE, NAT_TCP, options, 5000, 443, 7, NULL);
 }
 
+static const struct {
+	char base;
+	uint8_t protocol, kind;
+} others[] = {{'s', NAT_SCTP, NAT_KIND_OTHER},	 {'d', NAT_DCCP, NAT_KIND_DCCP},
+	      {'l', NAT_UDPLITE, NAT_KIND_UDPLITE}, {'e', NAT_ESP, NAT_KIND_OTHER},
+	      {'g', NAT_GRE, NAT_KIND_OTHER}};
+enum { OTHERS = sizeof others / sizeof others[0] };
+
+static struct test_packet other(char base)
+{
+	for (unsigned i = 0; i < OTHERS; i++)
+		if (others[i].base == base)
+			return test_transport(INSIDE, REMOTE, others[i].protocol, 0, 5000, 443, 24,
+					      NULL);
+	cr_assert_fail("no such protocol");
+	return (struct test_packet){0};
+}
+
 static struct test_packet icmp(uint8_t type)
 {
 	return test_transport(INSIDE, REMOTE, NAT_ICMP, 0, type, 77, 24, NULL);
@@ -159,33 +177,84 @@ static const struct change changes[] = {
     {"TCP data offset with options", 't', 32, 1, 0x60, NAT_REASON_NONE},
     {"total with half a TCP header", 't', 2, 2, 39, NAT_REASON_TRUNCATED},
     {"total with half an ICMP header", 'i', 2, 2, 27, NAT_REASON_TRUNCATED},
-    {"GRE", 'u', 9, 1, 47, NAT_REASON_PROTOCOL},
-    {"protocol 0", 'u', 9, 1, 0, NAT_REASON_PROTOCOL},
+    {"GRE", 'u', 9, 1, NAT_GRE, NAT_REASON_NONE},
+    {"SCTP", 'u', 9, 1, NAT_SCTP, NAT_REASON_NONE},
+    {"total with half an SCTP header", 's', 2, 2, 31, NAT_REASON_TRUNCATED},
+    {"total with half a DCCP header", 'd', 2, 2, 31, NAT_REASON_TRUNCATED},
+    {"total with half a UDP-Lite header", 'l', 2, 2, 27, NAT_REASON_TRUNCATED},
+    {"total with half an ESP header", 'e', 2, 2, 27, NAT_REASON_TRUNCATED},
+    {"total with half a GRE header", 'g', 2, 2, 23, NAT_REASON_TRUNCATED},
+    {"GRE without payload", 'g', 2, 2, 24, NAT_REASON_NONE},
+    {"UDP-Lite's coverage is not looked at", 'l', 24, 2, 60000, NAT_REASON_NONE},
     {"evil bit", 'u', 6, 2, 0x8000, NAT_REASON_NONE},
     {"fragment, more, not of eight", 'u', 6, 2, 0x2000, NAT_REASON_FRAGMENT_MALFORMED},
     {"last fragment", 'u', 6, 2, 0x0001, NAT_REASON_NONE},
     {"TCP fragment at 8 (RFC 1858)", 't', 6, 2, 0x0001, NAT_REASON_FRAGMENT_MALFORMED},
     {"TCP fragment at 16", 't', 6, 2, 0x0002, NAT_REASON_NONE},
     {"end past 65535 (ping of death)", 'i', 6, 2, 0x1fff, NAT_REASON_FRAGMENT_MALFORMED},
-    {"GRE fragment", 'u', 6, 4, 0x0001, NAT_REASON_PROTOCOL},
+    {"GRE fragment", 'g', 6, 2, 0x0001, NAT_REASON_NONE},
 };
 
 Test(parse, bad_fields_have_their_reasons)
 {
 	for (unsigned i = 0; i < sizeof changes / sizeof changes[0]; i++) {
 		const struct change *c = &changes[i];
-		struct test_packet b = c->base == 'u' ? udp(0) : c->base == 't' ? tcp(0) : icmp(8);
+		struct test_packet b = c->base == 'u'	? udp(0)
+				       : c->base == 't' ? tcp(0)
+				       : c->base == 'i' ? icmp(8)
+							: other(c->base);
 		struct nat_packet p;
 		if (c->size == 1)
 			b.data[c->at] = (uint8_t)c->value;
 		else
 			test_put16(b.data + c->at, c->value);
-		if (c->size == 4)
-			b.data[9] = 47;
 		unsigned reason = parse(&b, &p);
 		cr_expect_eq(reason, c->reason, "%s: %s", c->name, nat_reason_name(reason));
 		bool fragment = c->at == 6 && c->value & 0x3fff;
 		cr_expect_eq(plain(&b), c->reason == NAT_REASON_NONE && !fragment, "%s", c->name);
+	}
+}
+
+/* By address only: nothing in these headers is a port. Errors about them, fragments of them too. */
+Test(parse, protocols_by_address)
+{
+	for (unsigned i = 0; i < OTHERS; i++) {
+		struct test_packet b = other(others[i].base);
+		struct nat_packet p;
+		struct nat_tuple want = tuple(others[i].protocol, INSIDE, REMOTE, 0, 0);
+
+		cr_expect(plain(&b));
+		cr_expect_eq(parse(&b, &p), NAT_REASON_NONE);
+		cr_expect_eq(p.kind, others[i].kind);
+		expect_tuple(&p, want);
+
+		struct test_packet error = error_of(&b, 11, 28);
+		cr_expect_eq(parse(&error, &p), NAT_REASON_NONE);
+		cr_expect_eq(p.kind, NAT_KIND_ERROR);
+		expect_tuple(&p, tuple(others[i].protocol, REMOTE, INSIDE, 0, 0));
+
+		test_put16(b.data + 6, 2); /* a later fragment */
+		cr_expect_not(plain(&b));
+		cr_expect_eq(parse(&b, &p), NAT_REASON_NONE);
+		cr_expect_eq(p.kind, NAT_KIND_FRAGMENT);
+		expect_tuple(&p, want);
+	}
+}
+
+/* What nobody translates is parsed all the same: it may be on its way past the translation. */
+Test(parse, unknown_protocols_are_not_for_the_hit_path)
+{
+	struct test_packet b = other('g');
+	struct nat_packet p;
+
+	for (unsigned protocol = 0; protocol < 256; protocol++) {
+		b.data[9] = (uint8_t)protocol;
+		if (nat_protocol_by_port(b.data[9]) || nat_protocol_by_address(b.data[9]))
+			continue;
+		cr_expect_not(plain(&b));
+		cr_expect_eq(parse(&b, &p), NAT_REASON_NONE);
+		cr_expect_eq(p.kind, NAT_KIND_OTHER);
+		expect_tuple(&p, tuple(protocol, INSIDE, REMOTE, 0, 0));
 	}
 }
 
@@ -270,10 +339,6 @@ Test(parse, errors_with_useless_quotes)
 	inner.data[0] = 0x65;
 	b = error_of(&inner, 11, 28);
 	cr_expect_eq(parse(&b, &p), NAT_REASON_BAD_EMBEDDED, "IPv6");
-	inner = udp(0);
-	inner.data[9] = 47;
-	b = error_of(&inner, 11, 28);
-	cr_expect_eq(parse(&b, &p), NAT_REASON_BAD_EMBEDDED, "GRE");
 	inner = udp(0);
 	test_put16(inner.data + 2, 27);
 	b = error_of(&inner, 11, 28);

@@ -49,6 +49,8 @@ static struct ends ends(uint8_t protocol, uint8_t type)
 		e.dport = 0;
 	else if (protocol == NAT_ICMP)
 		e.sport = 0;
+	if (nat_protocol_by_address(protocol))
+		e.sport = e.dport = 0;
 	return e;
 }
 
@@ -59,6 +61,8 @@ static void set_ends(uint8_t *ip, const struct ends *e)
 	test_put16(ip + 14, e->source & 0xffff);
 	test_put16(ip + 16, e->destination >> 16);
 	test_put16(ip + 18, e->destination & 0xffff);
+	if (nat_protocol_by_address(ip[9]))
+		return;
 	if (ip[9] == NAT_ICMP) {
 		test_put16(t + 4, nat_icmp_is_request(t[0]) ? e->sport : e->dport);
 	} else {
@@ -77,17 +81,18 @@ static struct nat_rewrite rewrite_of(const struct ends *e)
 
 static struct test_packet random_packet(uint8_t *protocol, uint8_t *type, struct ends *e)
 {
-	static const uint8_t protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP};
+	static const uint8_t protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP, NAT_DCCP,
+					    NAT_GRE, NAT_ESP, NAT_SCTP, NAT_UDPLITE};
 	static const uint8_t types[] = {0, 8, 13, 14};
-	*protocol = protocols[number(3)];
+	*protocol = protocols[number(8)];
 	*type = types[number(4)];
 	*e = ends(*protocol, *type);
 	struct test_packet p = test_transport(e->source, e->destination, *protocol, 4 * number(4),
-					      *protocol == NAT_ICMP ? *type : e->sport, 0,
+					      *protocol == NAT_ICMP ? *type : number(0x10000), 0,
 					      number(64), &source_of_numbers);
 	if (number(8) == 0) /* few bits set: checksums near the corners */
-		memset(p.data + p.header + (*protocol == NAT_TCP ? 20 : 8), 0,
-		       p.length - p.header - (*protocol == NAT_TCP ? 20 : 8));
+		memset(p.data + p.header + test_header(*protocol), 0,
+		       p.length - p.header - test_header(*protocol));
 	set_ends(p.data, e);
 	test_fill(p.data, p.length);
 	return p;
@@ -167,7 +172,7 @@ Test(rewrite, corruption_is_never_laundered)
 		uint32_t at = number(2) ? 8 + number(4) : p.header + number(p.length - p.header);
 		/* the fields that the parser needs stay what they are */
 		if (at == 9 || (protocol == NAT_TCP && at == p.header + 12) ||
-		    (protocol == NAT_UDP && at >= p.header + 4 && at < p.header + 8) ||
+		    ((protocol == NAT_UDP || protocol == NAT_UDPLITE) && at >= p.header + 4 && at < p.header + 8) ||
 		    (protocol == NAT_ICMP && at == p.header))
 			continue;
 		p.data[at] ^= (uint8_t)(1 + number(255));
@@ -188,9 +193,10 @@ Test(rewrite, checksum_zero)
 		uint8_t protocol, type;
 		struct ends from, to;
 		struct test_packet p = random_packet(&protocol, &type, &from), want;
-		uint32_t body = p.header + (protocol == NAT_TCP ? 20 : 8);
+		uint32_t body = p.header + test_header(protocol), size = p.length - p.header;
 		to = ends(protocol, type);
-		if (p.length < body + 2)
+		if (p.length < body + 2 || !test_has_checksum(protocol) ||
+		    test_coverage(p.data, p.data + p.header, size) < size)
 			continue;
 		want = p;
 		set_ends(want.data, &to);
@@ -233,6 +239,34 @@ Test(rewrite, udp_without_checksum_stays_without)
 		test_put16(p.data + 26, 0);
 		translate(&p, &to, 0, number(2));
 		cr_assert_eq(test_get16(p.data + 26), 0);
+	}
+}
+
+/* RFC 3828 section 3.1: there is none such; what is wrong stays wrong, as with any receiver. */
+Test(rewrite, udplite_without_checksum_stays_what_it_is)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		struct ends from = ends(NAT_UDPLITE, 0), to = ends(NAT_UDPLITE, 0);
+		struct test_packet p =
+		    test_transport(from.source, from.destination, NAT_UDPLITE, 0, i, 5, 9, NULL);
+		test_put16(p.data + 26, 0);
+		translate(&p, &to, 0, number(2));
+		cr_assert_eq(test_get16(p.data + 26), 0);
+	}
+}
+
+/* GRE, ESP, SCTP (its CRC32c covers no address): not one byte behind the IP header changes. */
+Test(rewrite, sctp_gre_and_esp_keep_every_byte)
+{
+	static const uint8_t protocols[] = {NAT_SCTP, NAT_GRE, NAT_ESP, 4};
+	for (unsigned i = 0; i < 4; i++) {
+		struct ends from = ends(NAT_GRE, 0), to = ends(NAT_GRE, 0);
+		struct test_packet p = test_transport(from.source, from.destination, protocols[i],
+						      0, 7, 9, 30, &source_of_numbers),
+				   before = p;
+		translate(&p, &to, 0, false);
+		cr_expect_eq(memcmp(p.data + 20, before.data + 20, p.length - 20), 0);
+		cr_expect(test_ip_valid(p.data));
 	}
 }
 

@@ -300,12 +300,14 @@ Test(wire, control_comes_back_as_it_was)
 				      .icmp_errors_per_second = 100,
 				      .mss_clamp = 1360,
 				      .no_icmp_outside = true,
+				      .n_protocols = 2,
+				      .protocols = {NAT_GRE, NAT_UDPLITE},
 				      .n_prefixes = WIRE_PREFIXES_MAX};
 	for (unsigned i = 0; i < WIRE_PREFIXES_MAX; i++)
 		config.prefixes[i] = (struct wire_prefix){.address = htonl(0x0a000000 + (i << 8)),
 							  .length = 24,
 							  .realm = (uint8_t)i,
-							  .kind = (uint8_t)(1 + i % 3)};
+							  .kind = (uint8_t)(1 + i % 4)};
 	length = wire_encode_config(codec, &config, &data);
 	cr_assert_gt(length, 0);
 	cr_assert_eq(wire_decode_from_table(codec, data, length, &out), 0);
@@ -327,7 +329,7 @@ static uint8_t first_ops[] = {WIRE_RESOLVE_OUT, WIRE_FRAGMENT_FIRST, WIRE_RELEAS
 static uint8_t later_ops[] = {WIRE_RESOLVE_OUT, WIRE_FRAGMENT_LATER, WIRE_RELEASE};
 static uint32_t large[] = {0, 0x10000, 0};
 static uint32_t no_ports[N];
-static uint8_t bad_protocols[] = {NAT_TCP, 132, 0};
+static uint8_t bad_protocols[] = {NAT_TCP, 4, 0};
 static uint8_t bad_directions[] = {0, 0, 2};
 
 static batch_pb good_batch(void)
