@@ -56,8 +56,8 @@ static bool may_have(const struct portpool *pools, const struct portpool_share *
 {
 	const struct address_place *p = portpool_by_address(pools, place);
 
-	return p->owner == 0 && (p->last == 0 || p->last == share->id ||
-				 (int32_t)(tick - p->rests_until) >= 0);
+	return p->owner == 0 &&
+	       (p->last == 0 || p->last == share->id || (int32_t)(tick - p->rests_until) >= 0);
 }
 
 /* A place of the pool that the share may have, from a random address on; PORTPOOL_NONE. */

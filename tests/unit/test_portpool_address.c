@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole addresses: protocols without ports that could be changed, and addresses that are dedicated. */
+/* Whole addresses: protocols without ports that could be changed, and addresses that are dedicated.
+ */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include "common/base/err.h"
@@ -49,8 +50,9 @@ Test(portpool_address, one_subscriber_at_a_time_for_each_address_and_protocol)
 	cr_expect_eq(stats_of(&bed, 0).ports_used, 4);
 	/* another protocol is another place */
 	cr_expect_eq(take_address(&bed, &shares[4], NAT_ESP, &place), NAT_REASON_NONE);
-	cr_expect_eq(portpool_allocate_address(bed.pool, &shares[4], 0, NAT_TCP, 1, bed.now, &place),
-		     NAT_REASON_PROTOCOL);
+	cr_expect_eq(
+	    portpool_allocate_address(bed.pool, &shares[4], 0, NAT_TCP, 1, bed.now, &place),
+	    NAT_REASON_PROTOCOL);
 	portpool_free(bed.pool);
 }
 

@@ -92,8 +92,8 @@ Test(table_address, what_no_pool_allows_is_dropped)
 {
 	static const uint8_t refused[] = {NAT_DCCP, NAT_UDPLITE};
 	for (unsigned i = 0; i < 2; i++) {
-		struct wire_answer a = rig_out(
-		    &rig, dp, tuple_of(refused[i], 1, "10.0.0.1", 0, "198.51.100.1", 0));
+		struct wire_answer a =
+		    rig_out(&rig, dp, tuple_of(refused[i], 1, "10.0.0.1", 0, "198.51.100.1", 0));
 		cr_expect_eq(a.verdict, NAT_DROP);
 		cr_expect_eq(a.reason, NAT_REASON_PROTOCOL);
 		a = rig_in(&rig, dp, tuple_of(refused[i], 0, "198.51.100.1", 0, "192.0.2.1", 0));
@@ -110,9 +110,8 @@ Test(table_address, what_no_pool_allows_is_dropped)
 Test(table_address, filtering_is_by_address)
 {
 	struct wire_answer a = rig_out(&rig, dp, gre("10.0.0.1", "198.51.100.1"));
-	struct nat_tuple stranger = {.source = ip("198.51.100.2"),
-				     .destination = a.rewrite.source,
-				     .protocol = NAT_GRE};
+	struct nat_tuple stranger = {
+	    .source = ip("198.51.100.2"), .destination = a.rewrite.source, .protocol = NAT_GRE};
 	struct wire_answer b = rig_in(&rig, dp, stranger);
 	cr_expect_eq(b.verdict, NAT_DROP);
 	cr_expect_eq(b.reason, NAT_REASON_FILTERED);
@@ -145,7 +144,7 @@ Test(table_address, expires_and_rests_before_another_has_it)
 	rig_pass(&rig, 10000, 1);
 	rig_collect(&rig, dp);
 	for (unsigned i = 0; i < rig.n_notices; i++)
-		rig_report(&rig, dp, WIRE_DROPPED, rig.notices[i].handle, 0, 0, 0);
+		rig_report(&rig, dp, WIRE_DROPPED, rig.notices[i].handle, 600000, 0, 0);
 	cr_expect_eq(rig_counters(&rig).mappings, 3);
 	/* RFC 6888 REQ-8: 120 s before it changes hands, at once for who had it */
 	struct wire_answer other = rig_out(&rig, dp, gre("10.0.0.9", "198.51.100.1"));
@@ -158,11 +157,13 @@ Test(table_address, expires_and_rests_before_another_has_it)
 Test(table_address, hairpins)
 {
 	struct nat_tuple t1 = gre("10.0.0.1", "198.51.100.1"), t2 = gre("10.0.0.2", "198.51.100.1");
-	nat_be32 e1 = rig_out(&rig, dp, t1).rewrite.source, e2 = rig_out(&rig, dp, t2).rewrite.source;
+	nat_be32 e1 = rig_out(&rig, dp, t1).rewrite.source,
+		 e2 = rig_out(&rig, dp, t2).rewrite.source;
 	struct nat_tuple across = t1;
 	across.destination = e2;
 	struct wire_answer a = rig_out(&rig, dp, across);
-	cr_expect_eq(a.verdict, NAT_DROP, "the receiver's filter: it has not spoken to that address");
+	cr_expect_eq(a.verdict, NAT_DROP,
+		     "the receiver's filter: it has not spoken to that address");
 	struct nat_tuple answer = t2;
 	answer.destination = e1;
 	a = rig_out(&rig, dp, answer);
