@@ -292,23 +292,26 @@ def past_the_end(t):
       "meanwhile, of anybody")
 def orphan_flood(t):
     """3,000 later fragments without a first one, then 3,000 first ones without the rest, from
-    either side: then whole packets and fragments in order pass as before."""
+    either side and from made-up sources: then whole packets and fragments in order pass as before,
+    also those of the flood's own source."""
     flow = Flow(t)
-    for side in (INSIDE, OUTSIDE):
-        for which in (1, 0):
-            sample = flow.packet(side, 200)
-            for i in range(3000):
-                packet = with_ip_checksum(sample[:4] + struct.pack("!H", i + 10_000 * which) + sample[6:])
-                t.send(side, fragments(packet, 96)[which])
-                if i % 100 == 99:
-                    t.wire.receive(0)
-            t.wire.settle()
-            for where, seen in t.wire.forget():
-                t.check(where != side and seen.offset == 0, f"an orphan came out: {seen}")
-            for way in (INSIDE, OUTSIDE):
-                flow.whole(way)
-                sent = flow.packet(way, 200, id=40000 + which)
-                flow.through(way, sent, fragments(sent, 96), f"in order, {way}, after the flood")
+    for side, which, spoofed in ((INSIDE, 1, False), (INSIDE, 0, False), (OUTSIDE, 1, False),
+                                 (OUTSIDE, 0, False), (OUTSIDE, 1, True)):
+        sample = flow.packet(side, 200)
+        for i in range(3000):
+            number = struct.pack("!H", 30_000 + i + 10_000 * which + 15_000 * spoofed)
+            source = b"\xc6\x33" + struct.pack("!H", i) if spoofed else sample[12:16]
+            packet = sample[:4] + number + sample[6:12] + source + sample[16:]
+            t.send(side, fragments(with_ip_checksum(packet), 96)[which])
+            if i % 100 == 99:
+                t.wire.receive(0)
+        t.wire.settle()
+        for where, seen in t.wire.forget():
+            t.check(where != side and seen.offset == 0, f"an orphan came out: {seen}")
+        for way in (INSIDE, OUTSIDE):
+            flow.whole(way)
+            sent = flow.packet(way, 200)
+            flow.through(way, sent, fragments(sent, 96), f"in order, {way}, after the flood")
     other = Flow(t)
     other.whole(OUTSIDE, "another host")
 

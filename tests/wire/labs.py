@@ -134,6 +134,15 @@ class NatLab:
         """(external, internal) endpoint of a port forward that no case has used."""
         return self.free.pop(0)
 
+    def drops(self):
+        """{(dataplane, reason): packets} so far."""
+        found = {}
+        for n in range(1, self.wire.dataplanes + 1):
+            for (name, labels), value in self.lab.metrics(f"dp{n}").items():
+                if name == "conat_drop_total" and value:
+                    found[f"dp{n}", dict(labels)["reason"]] = int(value)
+        return found
+
     def complaints(self):
         """What a run must not leave behind: a program that ended, a sanitizer's report."""
         found = []

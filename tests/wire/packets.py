@@ -7,6 +7,7 @@ a wrong one exactly as wrong (corruption is never laundered); UDP's 0 stays 0 (R
 the packet that an ICMP error quotes is held to the same. The identification is free where RFC 6864
 leaves it free, and has cases of its own.
 """
+import itertools
 import random
 import socket
 import struct
@@ -19,8 +20,13 @@ NUMBERS = {"udp": UDP_NUMBER, "tcp": TCP_NUMBER, "icmp": ICMP_NUMBER}
 REQUESTS, REPLIES, ERRORS = (8, 13), (0, 14), (3, 4, 5, 11, 12)
 
 
+# One after the other: none comes again while fragments of a datagram that had it may live.
+_identifications = itertools.cycle(range(1, 65536))
+
+
 def _ip(source, destination, options):
-    return IP(src=source, dst=destination, id=options.pop("id", random.randrange(1, 65536)),
+    number = options.pop("id", None)
+    return IP(src=source, dst=destination, id=next(_identifications) if number is None else number,
               ttl=options.pop("ttl", 64), **options)
 
 
