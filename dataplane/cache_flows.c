@@ -236,9 +236,9 @@ static void report_flags(struct cache *cache, const struct nat_tuple *tuple, uin
 	report(cache, &what);
 	cache->counters.flags_reported++;
 	/*
-	 * Readers report a flag once. A connection that closed may be opened again on the same
-	 * tuple (RFC 9293 3.6.1), so a reported end makes the next SYN news, and the SYN the next
-	 * end.
+	 * Readers report a flag once until the sweep comes by. A connection that closed may be
+	 * opened again on the same tuple before that (RFC 9293 3.6.1), so a reported end makes the
+	 * next SYN news, and the SYN the next end.
 	 */
 	if (fresh & ends)
 		flowtable_reset_flags(cache->flows, tuple, (uint8_t)~NAT_TCP_SYN);
@@ -273,11 +273,15 @@ static void sweep_visit(void *context, const struct flow *flow)
 	report_flags(sweep->cache, &flow->tuple, flow->tcp_flags[flow->direction], seen);
 	report_flags(sweep->cache, &reverse, flow->tcp_flags[back], seen);
 	/*
-	 * An RST that was reported is over: if packets go on the table takes it for void, and must
-	 * hear of the next one. So at most one a turn of the sweep is told.
+	 * What was told is forgotten, so that it is told when it comes again: a SYN of a connection
+	 * whose end passed other dataplanes, an RST after one that packets proved void. At most one
+	 * of each a turn of the sweep.
 	 */
-	if ((flow->tcp_reported[0] | flow->tcp_reported[1]) & NAT_TCP_RST)
-		flowtable_reset_flags(sweep->cache->flows, &flow->tuple, (uint8_t)~NAT_TCP_RST);
+	const uint8_t reported = flow->tcp_reported[0] | flow->tcp_reported[1];
+	bool untold = (flow->tcp_flags[0] & ~flow->tcp_reported[0] & CACHE_FLAGS) ||
+		      (flow->tcp_flags[1] & ~flow->tcp_reported[1] & CACHE_FLAGS);
+	if (reported && !untold)
+		flowtable_reset_flags(sweep->cache->flows, &flow->tuple, 0);
 }
 
 void cache_sweep(struct cache *cache, struct monotime now)

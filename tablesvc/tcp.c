@@ -119,7 +119,7 @@ static void syn(struct session *s, bool out, uint32_t when)
 	}
 	if (later(s->since, when)) /* of the connection that ended */
 		return;
-	if (!(s->tcp & AGAIN))
+	if (out && !(s->tcp & TCP_AGAIN_OUT))
 		s->since = when;
 	s->tcp |= out ? TCP_AGAIN_OUT : TCP_AGAIN_IN;
 	if ((s->tcp & AGAIN) == AGAIN)
