@@ -79,7 +79,12 @@ void cluster_start(struct cluster *cluster, unsigned dataplanes)
 	cluster->n = dataplanes;
 	for (unsigned i = 0; i < dataplanes; i++) {
 		struct cluster_dataplane *dp = &cluster->dataplanes[i];
-		struct cache_env env = {dp, answered, wait_for_readers, valid_until, configured};
+		struct cache_env env = {/* no fragments here */
+					.context = dp,
+					.answered = answered,
+					.wait_for_readers = wait_for_readers,
+					.valid_until = valid_until,
+					.configured = configured};
 		struct cache_conf conf = {.pending_flows = 16,
 					  .pending_packets = 16,
 					  .packet_room = 64,
