@@ -39,6 +39,9 @@ static const char *const msgids[EVENT_KINDS] = {
     [EVENT_CONFIGURATION] = "CONFIG",
     [EVENT_LOG_PAUSED] = "PAUSE",
     [EVENT_LOG_RESUMED] = "RESUME",
+    [EVENT_PLAN_POOL] = "DETPOOL",
+    [EVENT_PLAN_OUTSIDE] = "DETOUT",
+    [EVENT_PLAN_INSIDE] = "DETIN",
     [EVENT_BLOCK_ALLOCATED] = "PBADD",
     [EVENT_BLOCK_RELEASED] = "PBDEL",
     [EVENT_ADDRESS_ALLOCATED] = "AMADD",
@@ -179,6 +182,32 @@ static void add_address(struct text *text, const char *key, nat_be32 address)
 
 /* ---- what an event says ---- */
 
+/*
+ * RFC 7422 section 4: what is needed to compute who had a port. Subscriber i (numbers go on from
+ * prefix to prefix) has the ports first_port + i / addresses * ports and on of external address
+ * i % addresses.
+ */
+static void add_plan(struct text *text, const struct event_record *event)
+{
+	char prefix[INET_ADDRSTRLEN + 8];
+
+	add_text(text, "pool", event->pool);
+	if (event->kind == EVENT_PLAN_POOL) {
+		add_number(text, "first_port", event->first_port);
+		add_number(text, "last_port", event->last_port);
+		add_number(text, "ports", event->ports);
+		add_number(text, "addresses", event->addresses);
+		add_number(text, "subscribers", event->count);
+		return;
+	}
+	if (event->kind == EVENT_PLAN_INSIDE)
+		add_text(text, "realm", event->realm);
+	inet_ntop(AF_INET, &event->prefix.address, prefix, INET_ADDRSTRLEN);
+	snprintf(prefix + strlen(prefix), 8, "/%u", event->prefix.length);
+	add_text(text, "prefix", prefix);
+	add_number(text, "number", event->count);
+}
+
 static void add_members(struct text *text, const struct event_record *event, bool destinations)
 {
 	enum event_subject subject = subjects[event->kind];
@@ -193,6 +222,10 @@ static void add_members(struct text *text, const struct event_record *event, boo
 		return;
 	if (subject == EVENT_OF_COUNT) {
 		add_number(text, event->kind == EVENT_LOST ? "count" : "generation", event->count);
+		return;
+	}
+	if (subject == EVENT_OF_PLAN) {
+		add_plan(text, event);
 		return;
 	}
 	add_text(text, "pool", event->pool);

@@ -58,8 +58,9 @@ struct event_writer {
 	_Atomic bool stop, changed;
 	int wake; /* eventfd */
 	pthread_t thread;
-	pthread_mutex_t lock; /* of wanted */
+	pthread_mutex_t lock; /* of wanted, boundary */
 	struct config_log wanted;
+	uint64_t boundary; /* what was put before goes to the old target */
 
 	/* The writer's own. */
 	struct config_log config;
@@ -206,15 +207,14 @@ static bool has_room(const struct event_writer *w)
 	return w->sink.is_datagram ? w->used == 0 : w->used + EVENT_TEXT_MAX < BUFFER_SIZE;
 }
 
-/* False when the ring is empty and nothing waits in the buffer. */
-static bool fill(struct event_writer *w)
+/* Events up to the position end. False when there is none, and nothing waits in the buffer. */
+static bool fill(struct event_writer *w, uint64_t end)
 {
 	uint64_t taken = atomic_load_explicit(&w->taken, memory_order_relaxed);
-	uint64_t end = atomic_load_explicit(&w->put, memory_order_acquire);
 
 	if (w->used > 0)
 		return true;
-	while (taken != end && has_room(w))
+	while (taken < end && has_room(w))
 		append(w, &w->ring[taken++ & (w->size - 1)]);
 	atomic_store_explicit(&w->taken, taken, memory_order_release);
 	return w->used > 0;
@@ -306,10 +306,11 @@ static void take_settings(struct event_writer *w)
 
 	pthread_mutex_lock(&w->lock);
 	wanted = w->wanted;
+	uint64_t boundary = w->boundary;
 	pthread_mutex_unlock(&w->lock);
 	/* What was there before goes where it was meant to go, if that can be done at once. */
 	bool empty = true;
-	while (empty && fill(w))
+	while (empty && fill(w, boundary))
 		empty = flush(w);
 	if (was && !wanted.blocks && empty) {
 		mark_pause(w, was, wanted.blocks);
@@ -379,7 +380,7 @@ static void *run(void *context)
 			wait_for(w, (int)(stop && ms > SLOW_READER_MS ? SLOW_READER_MS : ms));
 			continue;
 		}
-		if (fill(w)) {
+		if (fill(w, atomic_load_explicit(&w->put, memory_order_acquire))) {
 			napped = false;
 			flush(w);
 		} else if (!napped) {
@@ -456,6 +457,7 @@ void event_writer_reopen(struct event_writer *w, const struct config_log *config
 {
 	pthread_mutex_lock(&w->lock);
 	w->wanted = *config;
+	w->boundary = atomic_load(&w->put);
 	pthread_mutex_unlock(&w->lock);
 	atomic_store(&w->blocks, config->blocks);
 	atomic_store(&w->sessions, config->sessions);

@@ -19,6 +19,9 @@
 	X(LOG_PAUSED, "log_paused", EVENT_OF_NOTHING)                                              \
 	X(LOG_RESUMED, "log_resumed", EVENT_OF_NOTHING)                                            \
 	X(CONFIGURATION, "configuration_changed", EVENT_OF_COUNT)                                  \
+	X(PLAN_POOL, "deterministic_pool", EVENT_OF_PLAN)                                          \
+	X(PLAN_OUTSIDE, "deterministic_outside", EVENT_OF_PLAN)                                    \
+	X(PLAN_INSIDE, "deterministic_inside", EVENT_OF_PLAN)                                      \
 	X(BLOCK_ALLOCATED, "block_allocated", EVENT_OF_BLOCK)                                      \
 	X(BLOCK_RELEASED, "block_released", EVENT_OF_BLOCK)                                        \
 	X(ADDRESS_ALLOCATED, "address_allocated", EVENT_OF_BLOCK)                                  \
@@ -32,6 +35,7 @@ enum event_subject {
 	EVENT_OF_SERVICE, /* count is the epoch */
 	EVENT_OF_COUNT,
 	EVENT_OF_NOTHING, /* blocks are not logged from here on, or again */
+	EVENT_OF_PLAN,	  /* who has which ports for ever: no line a block (RFC 7422 section 4) */
 	EVENT_OF_BLOCK,	  /* external address and a range of its ports, and whose they are */
 	EVENT_OF_MAPPING, /* protocol, internal and external endpoint */
 	EVENT_OF_SESSION, /* the same, and the remote endpoint if it is asked for */
@@ -51,6 +55,10 @@ struct event_record {
 	uint8_t protocol; /* 0 = all */
 	uint16_t first_port, last_port;
 	struct nat_endpoint internal, external, remote;
+	/* Of a plan: count is subscribers, or the number of a prefix's first address. */
+	uint32_t addresses;
+	uint16_t ports; /* of each subscriber */
+	struct config_prefix prefix;
 	char pool[CONFIG_NAME_MAX], realm[CONFIG_NAME_MAX];
 	char redirect[CONFIG_NAME_MAX]; /* the rule whose clients share the block, or "" */
 };

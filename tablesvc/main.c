@@ -172,13 +172,16 @@ static void on_reload(evutil_socket_t number, short events, void *context)
 		err = config_check_reload(service->config, config, error, sizeof error);
 		if (!err)
 			err = event_writer_check(&config->log, error, sizeof error);
-		if (!err)
+		if (!err) {
+			/* First, so that a new log begins with the configuration it is about. */
+			event_writer_reopen(service->events, &config->log);
 			err = server_reload(service->server, config, error, sizeof error);
+		}
 		if (err)
 			config_free(config);
 	}
-	/* Also when the rest was refused: the file may have been moved away (logrotate). */
-	event_writer_reopen(service->events, err ? &service->config->log : &config->log);
+	if (err) /* the file may have been moved away all the same (logrotate) */
+		event_writer_reopen(service->events, &service->config->log);
 	if (err) {
 		log_error("configuration not reloaded, the old one stays: %s", error);
 		sd_notifyf(0, "READY=1\nSTATUS=not reloaded: %s", error);

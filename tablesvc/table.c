@@ -148,6 +148,7 @@ int table_new(const struct config *config, struct journal *journal, struct event
 		return err;
 	}
 	table_index_realms(t);
+	event_plans(t);
 	for (unsigned i = 0; i < t->config.n_statics; i++)
 		statics_add(t, &t->config.statics[i], true, NULL);
 	*out = t;

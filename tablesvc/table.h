@@ -125,7 +125,7 @@ struct table_static_row {
 
 /* Who has an external endpoint: the block around it, and what is mapped to it. */
 struct table_who_row {
-	const char *kind;	/* block, mapping, static */
+	const char *kind;	/* block, fixed (RFC 7422), mapping, static */
 	uint8_t realm, protocol; /* 0 = all */
 	struct nat_endpoint internal; /* address 0: the clients of a redirect */
 	nat_be32 external;

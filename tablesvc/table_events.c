@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table's words to the event log: names instead of numbers, ports of the block around a place.
  */
+#include "tablesvc/deterministic.h"
 #include "tablesvc/table_internal.h"
 
 #include <string.h>
@@ -98,10 +99,53 @@ void event_session(struct table *t, enum event_kind kind, uint32_t session)
 	t->events->ops->put(t->events, &event);
 }
 
+/* RFC 7422 section 4: the plan itself is what is logged, at the start and when it may have changed.
+ */
+static void put_plan(struct table *t, const char *pool, const struct deterministic *plan)
+{
+	struct event_record event = {
+	    .kind = EVENT_PLAN_POOL,
+	    .first_port = plan->port_first,
+	    .last_port = (uint16_t)(plan->port_first + plan->ranges * plan->ports - 1),
+	    .ports = plan->ports,
+	    .addresses = (uint32_t)plan->addresses,
+	    .count = plan->subscribers,
+	};
+	uint64_t number = 0;
+
+	copy_name(event.pool, pool);
+	t->events->ops->put(t->events, &event);
+	event.kind = EVENT_PLAN_OUTSIDE;
+	for (unsigned i = 0; i < plan->n_outside; i++) {
+		event.prefix = plan->outside[i];
+		event.count = number;
+		t->events->ops->put(t->events, &event);
+		number += UINT64_C(1) << (32 - plan->outside[i].length);
+	}
+	event.kind = EVENT_PLAN_INSIDE;
+	for (unsigned i = 0; i < plan->n_inside; i++) {
+		event.prefix = plan->inside[i].prefix;
+		event.count = plan->inside[i].first;
+		memset(event.realm, 0, sizeof event.realm);
+		copy_name(event.realm, name_of_realm(t, plan->inside[i].realm));
+		t->events->ops->put(t->events, &event);
+	}
+}
+
+void event_plans(struct table *t)
+{
+	for (unsigned i = 0; i < t->config.n_pools; i++) {
+		const struct deterministic *plan = portpool_deterministic(t->pools, i);
+		if (plan)
+			put_plan(t, t->config.pools[i].name, plan);
+	}
+}
+
 void event_configuration(struct table *t)
 {
 	const struct event_record event = {.kind = EVENT_CONFIGURATION,
 					   .count = t->config.generation};
 
 	t->events->ops->put(t->events, &event);
+	event_plans(t);
 }

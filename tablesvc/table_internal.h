@@ -309,7 +309,8 @@ void table_journal(struct table *t, enum journal_kind kind, const struct mapping
 void event_block(struct table *t, enum event_kind kind, const struct mapping *m);
 void event_static(struct table *t, enum event_kind kind, const struct mapping *m);
 void event_session(struct table *t, enum event_kind kind, uint32_t session);
-void event_configuration(struct table *t);
+void event_configuration(struct table *t); /* and the plans */
+void event_plans(struct table *t);
 /* What people read, "removed" when a reload took it away. */
 const char *name_of_pool(const struct table *t, uint64_t place);
 const char *name_of_realm(const struct table *t, uint8_t realm);

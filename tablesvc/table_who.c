@@ -3,10 +3,39 @@
  * Whose an external endpoint is: what an operator is asked with an address, a port, and now for the
  * time. (The past is in the event log.)
  */
+#include "tablesvc/deterministic.h"
 #include "tablesvc/table_internal.h"
 
 static const uint8_t protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP};
 enum { PROTOCOLS = sizeof protocols / sizeof protocols[0] };
+
+/* Whose ports they are by the configuration alone, used or not (RFC 7422). */
+static bool fixed_row(const struct table *t, const struct nat_endpoint *external,
+		      struct table_who_row *row)
+{
+	const uint64_t place = portpool_place(t->pools, NAT_UDP, external);
+	struct deterministic_range range;
+	nat_be32 subscriber;
+	uint8_t realm;
+
+	if (place == PORTPOOL_NONE ||
+	    !portpool_deterministic_subscriber(t->pools, external, &realm, &subscriber) ||
+	    !deterministic_range(portpool_deterministic(t->pools, portpool_pool(t->pools, place)),
+				 realm, subscriber, &range))
+		return false;
+	*row = (struct table_who_row){
+	    .kind = "fixed",
+	    .realm = realm,
+	    .realm_name = name_of_realm(t, realm),
+	    .pool = name_of_pool(t, place),
+	    .redirect = "",
+	    .internal.address = subscriber,
+	    .external = external->address,
+	    .first_port = range.first,
+	    .last_port = range.last,
+	};
+	return true;
+}
 
 static struct table_who_row row_of(const struct table *t, const struct mapping *m, const char *kind)
 {
@@ -47,7 +76,9 @@ unsigned table_who(const struct table *t, const struct nat_endpoint *external, u
 	unsigned n = 0;
 
 	*in_pool = portpool_has_address(t->pools, external->address);
-	if (place != PORTPOOL_NONE && portpool_range(t->pools, place, &first, &last)) {
+	if (fixed_row(t, external, &rows[n]))
+		n++;
+	else if (place != PORTPOOL_NONE && portpool_range(t->pools, place, &first, &last)) {
 		const struct mapping *m = of_block(t, external->address, first, last);
 		if (m) {
 			rows[n] = row_of(t, m, "block");

@@ -6,7 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tablesvc/ctl/who_log.h"
+#include "tablesvc/ctl/who_time.h"
 
 #define DEFAULT_SERVER "127.0.0.1:4790"
 #define BIT(command) (1u << (command))

@@ -13,11 +13,12 @@
  */
 #include "tablesvc/ctl/who_log.h"
 
+#include <arpa/inet.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "common/base/err.h"
+#include "tablesvc/ctl/who_time.h"
 
 struct open_holding {
 	struct who_holding h;
@@ -33,9 +34,19 @@ struct log_file {
 	unsigned order;
 };
 
+/* A deterministic pool's plan as far as it is about the endpoint; see event_format.c. */
+struct plan {
+	uint16_t first_port, last_port, ports;
+	uint64_t addresses;
+	uint64_t subscriber; /* its number, when the address is one of the pool's */
+	bool found;
+};
+
 struct who_search {
 	struct who_question question;
-	char quoted[20]; /* "192.0.2.1", as it stands in a line */
+	struct plan plan;
+	uint32_t address; /* host order */
+	char quoted[20];  /* "192.0.2.1", as it stands in a line */
 	struct log_file files[WHO_FILES_MAX];
 	unsigned n_files;
 	struct open_holding *open;
@@ -52,69 +63,7 @@ struct who_search {
 	int err;
 };
 
-/* ---- times ---- */
-
-static bool digits(const char **p, unsigned n, int *out)
-{
-	*out = 0;
-	for (; n; n--, (*p)++) {
-		if (**p < '0' || **p > '9')
-			return false;
-		*out = *out * 10 + (**p - '0');
-	}
-	return true;
-}
-
-static bool one_of(const char **p, const char *set)
-{
-	return **p && strchr(set, *(*p)++);
-}
-
-bool who_parse_time(const char *p, int64_t *first_ms, int64_t *last_ms)
-{
-	struct tm tm = {0};
-	int hours = 0, minutes = 0, ms = 0, scale = 100;
-	bool fraction = false;
-
-	if (!digits(&p, 4, &tm.tm_year) || !one_of(&p, "-") || !digits(&p, 2, &tm.tm_mon) ||
-	    !one_of(&p, "-") || !digits(&p, 2, &tm.tm_mday) || !one_of(&p, "Tt ") ||
-	    !digits(&p, 2, &tm.tm_hour) || !one_of(&p, ":") || !digits(&p, 2, &tm.tm_min) ||
-	    !one_of(&p, ":") || !digits(&p, 2, &tm.tm_sec))
-		return false;
-	if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
-	    tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
-		return false;
-	if (*p == '.') {
-		fraction = true;
-		if (*++p < '0' || *p > '9')
-			return false;
-		for (; *p >= '0' && *p <= '9'; p++, scale /= 10)
-			ms += (*p - '0') * scale;
-	}
-	if (*p == '+' || *p == '-') {
-		int sign = *p++ == '-' ? 1 : -1; /* 12:00+01:00 is 11:00 UTC */
-		if (!digits(&p, 2, &hours) || !one_of(&p, ":") || !digits(&p, 2, &minutes) ||
-		    hours > 23 || minutes > 59)
-			return false;
-		hours *= sign;
-		minutes *= sign;
-	} else if (!one_of(&p, "Zz")) {
-		return false;
-	}
-	if (*p)
-		return false;
-	struct tm same = {
-	    .tm_year = tm.tm_year - 1900, .tm_mon = tm.tm_mon - 1, .tm_mday = tm.tm_mday};
-	timegm(&same);
-	if (same.tm_mday != tm.tm_mday) /* a 31st of April */
-		return false;
-	tm.tm_year -= 1900;
-	tm.tm_mon--;
-	int64_t seconds = timegm(&tm);
-	*first_ms = (seconds + hours * 3600 + minutes * 60) * 1000 + ms;
-	*last_ms = *first_ms + (fraction ? 0 : 999);
-	return true;
-}
+/* ---- stretches ---- */
 
 /* The time at a line's start, where the service writes it. */
 static bool time_of(const char *line, int64_t *ms)
@@ -133,8 +82,6 @@ static bool time_of(const char *line, int64_t *ms)
 	text[n] = '\0';
 	return who_parse_time(text, ms, &last);
 }
-
-/* ---- stretches ---- */
 
 /* Whether something that was so from "from" until (not at) "until" was so within the time. */
 static bool within(const struct who_question *q, int64_t from, int64_t until)
@@ -351,13 +298,94 @@ static void take_holding(struct who_search *s, const json_t *object, const char 
 		has_ended(s, &h);
 }
 
+/* "192.0.2.0/28" */
+static bool parse_prefix(const char *text, uint32_t *base, uint64_t *size)
+{
+	char address[INET_ADDRSTRLEN];
+	struct in_addr in;
+	unsigned length;
+	size_t n = text ? strcspn(text, "/") : sizeof address;
+
+	if (n >= sizeof address || sscanf(text + n, "/%u", &length) != 1 || length > 32)
+		return false;
+	memcpy(address, text, n);
+	address[n] = '\0';
+	*size = UINT64_C(1) << (32 - length);
+	if (inet_pton(AF_INET, address, &in) != 1)
+		return false;
+	*base = ntohl(in.s_addr);
+	return true;
+}
+
+/* The subscriber's number is within the prefix: its ports, for as long as the plan holds. */
+static void begin_fixed(struct who_search *s, const json_t *object, uint32_t subscriber)
+{
+	const struct plan *plan = &s->plan;
+	const struct in_addr who = {.s_addr = htonl(subscriber)};
+	struct who_holding h = {
+	    .kind = "fixed", .from_ms = s->last_ms, .from_known = true, .note = ""};
+	int range = (s->question.port - plan->first_port) / plan->ports;
+
+	inet_ntop(AF_INET, &who, h.subscriber, sizeof h.subscriber);
+	copy_text(object, "realm", h.realm, sizeof h.realm);
+	copy_text(object, "pool", h.pool, sizeof h.pool);
+	h.first_port = (uint16_t)(plan->first_port + range * plan->ports);
+	h.last_port = (uint16_t)(h.first_port + plan->ports - 1);
+	has_begun(s, &h);
+}
+
+/* RFC 7422: who has the endpoint is computed, from what was logged when it began to be so. */
+static void take_plan(struct who_search *s, const json_t *object, const char *event)
+{
+	const uint16_t port = s->question.port;
+	const uint64_t number = (uint64_t)json_integer_value(json_object_get(object, "number"));
+	struct plan *plan = &s->plan;
+	uint32_t base;
+	uint64_t size;
+
+	if (strcmp(event, "deterministic_pool") == 0) {
+		*plan = (struct plan){
+		    .first_port = number_of(object, "first_port"),
+		    .last_port = number_of(object, "last_port"),
+		    .ports = number_of(object, "ports"),
+		    .addresses = (uint64_t)json_integer_value(json_object_get(object, "addresses")),
+		};
+		return;
+	}
+	if (!parse_prefix(json_string_value(json_object_get(object, "prefix")), &base, &size) ||
+	    plan->ports == 0 || port < plan->first_port || port > plan->last_port)
+		return;
+	if (strcmp(event, "deterministic_outside") == 0) {
+		uint64_t range = (uint64_t)(port - plan->first_port) / plan->ports;
+		if (s->address < base || s->address - base >= size)
+			return;
+		plan->found = true;
+		plan->subscriber = range * plan->addresses + number + (s->address - base);
+	} else if (plan->found && plan->subscriber >= number && plan->subscriber - number < size) {
+		begin_fixed(s, object, base + (uint32_t)(plan->subscriber - number));
+	}
+}
+
+/* The plans that follow this line say who has what from now on. */
+static void end_plans(struct who_search *s)
+{
+	for (unsigned i = s->n_open; i-- > 0;)
+		if (strcmp(s->open[i].h.kind, "fixed") == 0)
+			end_holding(s, i, s->last_ms, NULL);
+}
+
 static void take_event(struct who_search *s, const json_t *object)
 {
 	const char *event = json_string_value(json_object_get(object, "event"));
 
 	if (!event) {
 		s->answer.strange++;
+	} else if (strncmp(event, "deterministic_", 14) == 0) {
+		take_plan(s, object, event);
+	} else if (strcmp(event, "configuration_changed") == 0) {
+		end_plans(s);
 	} else if (strcmp(event, "service_started") == 0) {
+		end_plans(s);
 		while (s->n_open)
 			end_holding(s, s->n_open - 1, s->last_ms,
 				    "until the service started again");
@@ -377,7 +405,8 @@ static void take_event(struct who_search *s, const json_t *object)
 static void take_line(struct who_search *s, const char *line)
 {
 	static const char *const marks[] = {"\"service_started\"", "\"log_paused\"",
-					    "\"events_lost\""};
+					    "\"events_lost\"", "\"configuration_changed\"",
+					    "\"deterministic_"};
 	int64_t now;
 	bool matters = strstr(line, s->quoted) != NULL;
 
@@ -408,7 +437,10 @@ int who_search_new(const struct who_question *question, struct who_search **out)
 
 	if (!s)
 		return ERR_NOMEM;
+	struct in_addr address = {0};
+	inet_pton(AF_INET, question->address, &address);
 	s->question = *question;
+	s->address = ntohl(address.s_addr);
 	snprintf(s->quoted, sizeof s->quoted, "\"%s\"", question->address);
 	*out = s;
 	return 0;

@@ -49,12 +49,6 @@ struct who_answer {
 	uint64_t lost;		 /* events, before that time */
 };
 
-/*
- * RFC 3339, "2026-01-31T12:00:05.250+01:00"; also a space for the T. Without a fraction it is the
- * whole second. False when it is no time.
- */
-bool who_parse_time(const char *text, int64_t *first_ms, int64_t *last_ms);
-
 struct who_search;
 int who_search_new(const struct who_question *question, struct who_search **out);
 /* A file to be searched; read from where it is, closed at the end. ERR_FULL, ERR_NOMEM. */

@@ -134,6 +134,45 @@ class Files(WithDataplane):
         self.assertEqual(events(path)[-1]["event"], "service_stopped")
 
 
+class Deterministic(unittest.TestCase):
+    """RFC 7422: no line a block; who had what is computed, from the service or from its log."""
+    POOLS = """
+pools:
+  - {{name: main, prefixes: [192.0.2.0/31, 198.51.100.7], mode: deterministic,
+     ports_per_subscriber: 4096}}
+realms:
+  - {{name: home, prefixes: [10.0.0.0/29, 10.1.0.0/30], pool: main}}
+  - {{name: play, id: 9, prefixes: [10.0.0.0/30], pool: main}}
+"""
+
+    def test_the_map_the_service_and_the_log_say_the_same(self):
+        text = BASE[:BASE.index("pools:")] + self.POOLS + Files.MORE
+        service = Service(text)
+        self.addCleanup(service.close)
+        log = service.dir + "/events"
+        table = subprocess.run([TABLESVC, "--deterministic-map", "-c", service.config],
+                               capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+        rows = [line.split() for line in table.splitlines() if not line.startswith("#")]
+        self.assertEqual(len(rows), 16)
+        service.until(lambda: len(named(events(log), "deterministic_inside")) == 3, "no plan")
+        for i, (realm, subscriber, external, ports) in enumerate(rows):
+            first, last = map(int, ports.split("-"))
+            endpoint = f"{external}:{first if i % 3 else last}"
+            how = ["--at", now(), "--log", log] if i % 2 else []
+            (found,) = service.rows("who", endpoint, *how)
+            self.assertEqual((found["kind"], found["realm"], found["subscriber"],
+                              found["external"], found["first_port"], found["last_port"]),
+                             ("fixed", realm, subscriber, external, first, last))
+        # logrotate: the new file begins with what is in force.
+        os.rename(log, log + ".1")
+        service.process.send_signal(signal.SIGHUP)
+        service.until(lambda: os.path.exists(log) and len(events(log)) == 7, "no plan")
+        self.assertEqual([e["event"] for e in events(log)[:2]],
+                         ["configuration_changed", "deterministic_pool"])
+        (found,) = service.rows("who", f"{external}:{first}", "--at", after_a_moment(), "--log", log)
+        self.assertEqual(found["subscriber"], subscriber)
+
+
 class FullDisk(WithDataplane):
     """What cannot be written waits, is named once, and is not lost; nobody's flow notices."""
     FLOWS = 120

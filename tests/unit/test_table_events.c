@@ -202,6 +202,46 @@ Test(table_events, a_redirects_block_names_the_rule)
 	cr_expect_eq(rows[1].internal.address, ip("1.2.3.4"), "the client, while it is mapped");
 }
 
+/* RFC 7422 section 4: the plan is logged, and no block of it. */
+Test(table_events, a_deterministic_pool_is_its_plan)
+{
+	struct table_who_row rows[TABLE_WHO_MAX];
+	bool in_pool;
+	rig.realm_prefix = (struct config_prefix){ip("10.0.0.0"), 28};
+	rig.pool.mode = CONFIG_DETERMINISTIC;
+	rig.pool.ports_per_subscriber = 4096;
+	rig_start(&rig);
+	cr_assert_eq(recorder.n, 3);
+	const struct event_record *e = recorder.events;
+	cr_expect_eq(e[0].kind, EVENT_PLAN_POOL);
+	cr_expect_eq(e[0].first_port, 1024);
+	cr_expect_eq(e[0].ports, 4096);
+	cr_expect_eq(e[0].addresses, 4);
+	cr_expect_eq(e[0].count, 16);
+	cr_expect_eq(e[1].kind, EVENT_PLAN_OUTSIDE);
+	cr_expect_eq(e[1].prefix.address, ip("192.0.2.0"));
+	cr_expect_eq(e[2].kind, EVENT_PLAN_INSIDE);
+	cr_expect_eq(e[2].prefix.length, 28);
+	cr_expect_str_eq(e[2].realm, "inside");
+	uint32_t dp = rig_attach(&rig, 1);
+	struct wire_answer answer = rig_out(&rig, dp, flow(6, 2000));
+	cr_assert_eq(answer.verdict, NAT_TRANSLATE);
+	cr_expect_eq(recorder.n, 3, "no block");
+	struct nat_endpoint external = {.address = answer.rewrite.source,
+					.port = answer.rewrite.source_port};
+	cr_assert_eq(table_who(rig.table, &external, 0, rows, &in_pool), 2);
+	cr_expect_str_eq(rows[0].kind, "fixed");
+	cr_expect_eq(rows[0].internal.address, ip("10.0.0.6"));
+	cr_expect_eq(rows[0].external, ip("192.0.2.2"), "6 % 4");
+	cr_expect_eq(rows[0].first_port, 1024 + 4096, "6 / 4");
+	cr_expect_eq(rows[0].last_port, 1024 + 2 * 4096 - 1);
+	cr_expect_str_eq(rows[1].kind, "mapping");
+	/* Nobody needs a flow to be named. */
+	external.port = htons(1024);
+	cr_assert_eq(table_who(rig.table, &external, 0, rows, &in_pool), 1);
+	cr_expect_eq(rows[0].internal.address, ip("10.0.0.2"));
+}
+
 /* ---- who ---- */
 
 Test(table_events, who_names_the_block_the_mapping_and_the_static)

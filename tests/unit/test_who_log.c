@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 #include "common/base/err.h"
+#include "tablesvc/ctl/who_time.h"
 
 static const char *stamp(unsigned second)
 {
@@ -30,7 +31,7 @@ static const char *stamp(unsigned second)
 
 static void expand(const char *line, FILE *out)
 {
-	unsigned second, a, b;
+	unsigned second, a, b, c;
 	char what[8], protocol[8], who[16];
 	int at = 0;
 
@@ -55,6 +56,18 @@ static void expand(const char *line, FILE *out)
 			what[1] == 'm' ? (what[0] == '+' ? "static_added" : "static_removed")
 				       : (what[0] == '+' ? "session_created" : "session_ended"),
 			protocol, who, a, b);
+	} else if (strcmp(what, "plan") == 0) {
+		cr_assert_eq(sscanf(line + at, "%u %u %u", &a, &b, &c), 3);
+		fprintf(out,
+			"deterministic_pool\",\"pool\":\"main\",\"first_port\":%u,\"last_port\":"
+			"65535,\"ports\":%u,\"addresses\":%u,\"subscribers\":9}\n",
+			a, b, c);
+	} else if (strcmp(what, "out") == 0 || strcmp(what, "in") == 0) {
+		cr_assert_eq(sscanf(line + at, "%15s %u", who, &a), 2);
+		fprintf(out,
+			"deterministic_%sside\",\"pool\":\"main\",\"realm\":\"lan\",\"prefix\":"
+			"\"%s\",\"number\":%u}\n",
+			what, who, a);
 	} else if (strcmp(what, "other") == 0) {
 		fputs("block_allocated\",\"pool\":\"main\",\"realm\":\"lan\",\"subscriber\":"
 		      "\"10.9.9.9\",\"external\":\"192.0.2.10\",\"first_port\":1024,"
@@ -62,11 +75,12 @@ static void expand(const char *line, FILE *out)
 		      out);
 	} else {
 		fprintf(out, "%s\",\"count\":%d}\n",
-			strcmp(what, "start") == 0   ? "service_started"
-			: strcmp(what, "stop") == 0  ? "service_stopped"
-			: strcmp(what, "lost") == 0  ? "events_lost"
-			: strcmp(what, "pause") == 0 ? "log_paused"
-						     : "log_resumed",
+			strcmp(what, "start") == 0    ? "service_started"
+			: strcmp(what, "config") == 0 ? "configuration_changed"
+			: strcmp(what, "stop") == 0   ? "service_stopped"
+			: strcmp(what, "lost") == 0   ? "events_lost"
+			: strcmp(what, "pause") == 0  ? "log_paused"
+						      : "log_resumed",
 			atoi(line + at));
 	}
 }
@@ -102,6 +116,10 @@ struct row {
 	const char *holders; /* "kind who from..until, ..." */
 	const char *flags;   /* of the answer: complete, reached, beyond, clock, lost */
 };
+
+#define PLAN                                                                                       \
+	"0 start\n1 plan 1024 64 2\n1 out 192.0.2.0/31 0\n1 in 10.0.0.0/30 0\n"                    \
+	"1 in 10.0.1.0/24 4\n9 other"
 
 static const struct row rows[] = {
     {"inside of its time", "0 start\n10 +b 10.0.0.1 1024\n20 -b 10.0.0.1 1024", 15, 1100, "",
@@ -202,6 +220,20 @@ static const struct row rows[] = {
      "static tcp 10.0.0.5:80 10..?, block 10.0.0.1 12..?", "complete"},
     {"a redirect's block", "0 start\n10 +b rule7 1024\n20 -b rule7 1024", 15, 1100, "",
      "block redirect rule7 10..20", "complete"},
+    /* RFC 7422: computed */
+    {"a fixed range", PLAN, 5, 1024, "", "fixed 10.0.0.1 1..?", "complete"},
+    {"the second of the address", PLAN, 5, 1024 + 64, "", "fixed 10.0.0.3 1..?", "complete"},
+    {"in the next prefix", PLAN, 5, 1024 + 2 * 64, "", "fixed 10.0.1.1 1..?", "complete"},
+    {"its last port", PLAN, 5, 1024 + 127, "", "fixed 10.0.0.3 1..?", "complete"},
+    {"below the ranges", PLAN, 5, 1023, "", "", "complete"},
+    {"behind the last subscriber", PLAN, 5, 1024 + 64 * 130, "", "", "complete"},
+    {"another plan from then on",
+     PLAN "\n20 config\n20 plan 1024 64 1\n20 out 192.0.2.1/32 0\n20 in 10.7.0.0/30 0\n30 other",
+     25, 1024, "", "fixed 10.7.0.0 20..?", "complete"},
+    {"the old one before",
+     PLAN "\n20 config\n20 plan 1024 64 1\n20 out 192.0.2.1/32 0\n20 in 10.7.0.0/30 0\n30 other",
+     15, 1024, "", "fixed 10.0.0.1 1..20", "complete"},
+    {"no longer deterministic", PLAN "\n20 config\n30 other", 25, 1024, "", "", "complete"},
     {"sessions of one mapping are one",
      "0 start\n10 +b 10.0.0.1 1024\n10 +s udp 10.0.0.1 5000 1030\n12 +s udp 10.0.0.1 5000 1030\n"
      "14 -s udp 10.0.0.1 5000 1030\n20 -s udp 10.0.0.1 5000 1030\n30 -b 10.0.0.1 1024",
