@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One dataplane's own business: the host's set-up and its undoing, addresses, the embedded table."""
 import os
-import re
 import time
 
 import e2e
@@ -73,43 +72,27 @@ def two_addresses(t):
     t.lab.spawn("dp1", "dp1", program("conat-dataplane"), "--table",
                 "192.168.255.9:4790,192.168.255.1:4790", "--inside", "in0", "--outside", "out0",
                 "--name", "dp1", "--admin", "192.168.255.11:9465")
-    wait_ecmp(t, "dp1")
+    t.wait_ecmp("dp1")
     t.expect(ask_udp(t.udp("c1"), (SERVER, PORT), 3), "a flow works")
 
 
 two_addresses.dataplanes = 0
 
 
-def wait_ecmp(t, name, seconds=15):
-    until = time.monotonic() + seconds
-    while name not in t.lab.ecmp() and time.monotonic() < until:
-        time.sleep(0.05)
-    t.need(name in t.lab.ecmp(), f"{name} becomes ready")
-
-
 def embedded(t):
     """conat-dataplane --table embedded:CONFIG is a NAT gateway by itself, and leaves no child."""
-    path = f"/tmp/{t.lab.name}-embedded.yaml"
-    config = re.sub(r"service:\n(  .*\n)+", "", e2e.CONFIG)
-    with open(path, "w", encoding="ascii") as f:
-        f.write(config)
-    try:
-        t.lab.spawn("dp1", "dp1", program("conat-dataplane"), "--table", f"embedded:{path}",
-                    "--inside", "in0", "--outside", "out0", "--admin", "192.168.255.11:9465")
-        wait_ecmp(t, "dp1")
-        t.expect(ask_udp(t.udp("c1"), (SERVER, PORT), 3), "UDP works")
-        t.expect(ask_tcp(t.tcp("c2", (SERVER, PORT))), "TCP works")
-        pids = t.lab.run("dp1", "ip", "netns", "pids", f"{t.lab.name}-dp1").stdout.split()
-        t.expect(len(pids) >= 2, f"the service is a child: {len(pids)} processes")
-        t.kill("dp1")
-        time.sleep(1.5)
-        pids = t.lab.run("dp1", "ip", "netns", "pids", f"{t.lab.name}-dp1").stdout.split()
-        pids = [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
-        names = [os.readlink(f"/proc/{pid}/exe") for pid in pids]
-        t.expect(not [name for name in names if "conat" in name],
-                 f"killed, it takes the child with it: {names}")
-    finally:
-        os.unlink(path)
+    e2e.embedded_start(t, os.path.join(t.lab.state, "tablesvc.yaml"))
+    t.expect(ask_udp(t.udp("c1"), (SERVER, PORT), 3), "UDP works")
+    t.expect(ask_tcp(t.tcp("c2", (SERVER, PORT))), "TCP works")
+    pids = t.lab.run("dp1", "ip", "netns", "pids", f"{t.lab.name}-dp1").stdout.split()
+    t.expect(len(pids) >= 2, f"the service is a child: {len(pids)} processes")
+    t.kill("dp1")
+    time.sleep(1.5)
+    pids = t.lab.run("dp1", "ip", "netns", "pids", f"{t.lab.name}-dp1").stdout.split()
+    pids = [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
+    names = [os.readlink(f"/proc/{pid}/exe") for pid in pids]
+    t.expect(not [name for name in names if "conat" in name],
+             f"killed, it takes the child with it: {names}")
 
 
 embedded.dataplanes = 0
