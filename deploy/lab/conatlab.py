@@ -310,12 +310,13 @@ class UdpFlows:
 
 
 class LeakWatch:
-    """tcpdump on the outside router: packets from private sources that should never be there."""
+    """tcpdump on the outside router: packets from private sources, or others that should never be
+    there."""
 
     FILTER = "ip and (src net 10.0.0.0/8 or src net 172.16.0.0/12 or src net 192.168.0.0/16)"
 
-    def __init__(self, lab, ns="ro"):
-        self.process = lab.popen(ns, "tcpdump", "-i", "any", "-n", "-l", "-p", self.FILTER,
+    def __init__(self, lab, ns="ro", what=FILTER):
+        self.process = lab.popen(ns, "tcpdump", "-i", "any", "-n", "-l", "-p", "-c", "200", what,
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = ""
         for line in self.process.stderr:
@@ -329,7 +330,7 @@ class LeakWatch:
         time.sleep(0.2)
         self.process.send_signal(signal.SIGINT)
         out, err = self.process.communicate(timeout=10)
-        if "packets captured" not in err:
+        if " captured\n" not in err:
             raise LabError(f"tcpdump: {err}")
         return [line for line in out.splitlines() if line]
 

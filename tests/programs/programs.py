@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frame of the tests by programs that nobody here wrote: what a program is, and in which labs.
+
+A suite is a file of functions marked with @program. All suites that are asked for run in one lab,
+one program after the other, in the frame of the end-to-end tests (no private source outside, no
+program of ours ends, no sanitizer complains). Forms of the lab:
+
+    one         one dataplane
+    packet      two dataplanes; both routers send each packet to the other one in turn
+    home        one gateway with its own table service (--table embedded:)
+    nft         the kernel's NAT in the one dataplane's place, with the same pool and port forward
+    nft-packet  the kernel's NAT in both dataplanes' places, each packet to the other one in turn
+
+The kernel's forms show which tests can fail: what each program says of them is held against the
+program's note, and is the table kernel.md.
+"""
+import os
+import subprocess
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
+import e2e  # noqa: E402  (finds the lab)
+import conatlab  # noqa: E402
+from conatlab import SERVER  # noqa: E402
+
+FORMS = {"one": e2e.Form(1), "packet": e2e.Form(2, "packet"), "home": e2e.Form(1, embedded=True),
+         "nft": e2e.Form(1, mode="nft"), "nft-packet": e2e.Form(2, "packet", mode="nft")}
+ADDRESSES = "203.0.113.0-203.0.113.15"
+FORWARDED = "203.0.113.9", 8080  # to port 80 of c1
+FILTERING = {"EIF": "endpoint-independent", "ADF": "address-dependent",
+             "APDF": "address-and-port-dependent"}
+CONFIG = """\
+service:
+  listen: [ "192.168.255.1:4790" ]
+  admin: "127.0.0.1:9464"
+  journal: none
+capacity: {{ mappings: 200000, sessions: 200000, subscribers: 1000 }}
+limits: {{ blocks: 64, sessions: 40000, creations_per_second: 0 }}
+timers: {{ udp_dns: 2s }}
+pools:
+  - name: lab
+    prefixes: [ 203.0.113.0/28 ]
+    filtering: {{ udp: {0}, tcp: {0} }}
+realms:
+  - {{ name: clients, id: 1, prefixes: [ 10.0.0.0/16 ], pool: lab }}
+static:
+  - {{ realm: clients, protocol: tcp, external: "203.0.113.9:8080", internal: "10.0.1.2:80" }}
+"""
+# What an administrator would write to have the same service.
+RULES = f"""
+table ip conat_lab
+delete table ip conat_lab
+table ip conat_lab {{
+	chain in {{
+		type nat hook prerouting priority dstnat;
+		ip daddr {FORWARDED[0]} tcp dport {FORWARDED[1]} dnat to 10.0.1.2:80
+	}}
+	chain out {{
+		type nat hook postrouting priority srcnat;
+		oifname "out0" snat to {ADDRESSES} persistent
+		iifname "in0" oifname "in0" ct status dnat snat to {ADDRESSES} persistent
+	}}
+}}
+"""
+BY_CHANCE = "by chance" # which gateway meets what; not held against anything
+PROGRAMS = []
+
+
+class Program:
+    def __init__(self, function, cites, kernel, forms, expected):
+        self.function, self.name, self.cites = function, function.__name__, cites
+        self.suite = os.path.splitext(os.path.basename(function.__code__.co_filename))[0]
+        self.kernel, self.forms, self.expected = kernel, forms, expected
+        self.text = " ".join((function.__doc__ or "").split())
+
+
+def program(*cites, kernel=None, forms=None, expected=None):
+    """kernel: {"nft": why the kernel's NAT fails it there} (what is not named passes there).
+    forms: where it makes sense, if not everywhere. expected: {form: why conat fails it there}; what
+    passes nevertheless is a failure, so that no note outlives its reason."""
+    def note(function):
+        PROGRAMS.append(Program(function, cites, kernel or {}, forms or list(FORMS),
+                                expected or {}))
+        return function
+    return note
+
+
+def filtering(t, name):
+    """The pool's filtering from now on; existing sessions stay as they are."""
+    if t.form.mode != "conat":
+        return
+    label, file = ("dp1", f"/tmp/{t.lab.name}.yaml.embedded") if t.form.embedded else \
+        ("tbl", os.path.join(t.lab.state, "tablesvc.yaml"))
+    text = CONFIG.format(FILTERING[name])
+    if t.form.embedded:
+        text = text[text.index("capacity:"):]
+    with open(file, "w", encoding="ascii") as f:
+        f.write(text)
+    before = t.lab.log(label).count("configuration reloaded")
+    t.lab.signal(label, "HUP")
+    deadline = time.monotonic() + 5
+    while t.lab.log(label).count("configuration reloaded") == before:
+        if time.monotonic() > deadline:
+            raise e2e.Failure("the table service did not reload")
+        time.sleep(0.02)
+
+
+def listening(t, ns, port, protocol="tcp", seconds=5.0):
+    """Waits until somebody listens there."""
+    deadline = time.monotonic() + seconds
+    flag = "-Hltn" if protocol == "tcp" else "-Hlun"
+    while not t.lab.run(ns, "ss", flag, f"sport = :{port}").stdout.strip():
+        if time.monotonic() > deadline:
+            raise e2e.Failure(f"nobody listens on {protocol} port {port} in {ns}")
+        time.sleep(0.05)
+
+
+def server(t, label, ns, port, *command, protocol="tcp"):
+    """A server that stays until the lab goes."""
+    if not t.lab.running(label):
+        t.lab.spawn(label, ns, *command)
+        listening(t, ns, port, protocol)
+
+
+def drops(t, dataplanes=("dp1", "dp2")):
+    """{reason: packets} of all dataplanes."""
+    found = {}
+    for label in dataplanes:
+        for (name, labels), value in t.lab.metrics(label).items():
+            if name == "conat_drop_total" and value:
+                reason = dict(labels)["reason"]
+                found[reason] = found.get(reason, 0) + int(value)
+    return found
+
+
+def judge(t, p):
+    """Runs one program; whether it went as is known of it."""
+    before, started = len(t.failures), time.monotonic()
+    print(f"-- {p.suite}.{p.name} ({', '.join(p.cites) or 'no requirement'}): {p.text}", flush=True)
+    try:
+        p.function(t)
+    except e2e.Failure:
+        pass
+    except (OSError, subprocess.SubprocessError, conatlab.LabError, ValueError, LookupError) as error:
+        traceback.print_exc(limit=3, file=sys.stdout)
+        t.expect(False, f"{type(error).__name__}: {error}")
+    found = t.failures[before:]
+    t.say(f"{time.monotonic() - started:.1f} s")
+    if t.form.mode == "nft":
+        del t.failures[before:]
+        why = p.kernel.get(t.form_name)
+        t.verdicts.append((p, found))
+        if why != BY_CHANCE and bool(found) != bool(why):
+            t.failures.append(f"{p.name}: the kernel's NAT " +
+                              (f"fails it, which is not noted: {found[0]}" if found else
+                               f"passes it, although noted: {why}"))
+    elif t.form_name in p.expected:
+        del t.failures[before:]
+        if found:
+            t.say(f"expected: {p.expected[t.form_name]}")
+        else:
+            t.failures.append(f"{p.name} passes, although noted: {p.expected[t.form_name]}")
+
+
+def run(form_name, programs):
+    form = FORMS[form_name]
+
+    def scenario(t):
+        t.form, t.form_name, t.verdicts = form, form_name, []
+        if form.mode == "nft":
+            for n in range(1, form.dataplanes + 1):
+                # What is for the pool and belongs to no connection goes nowhere.
+                t.lab.run(f"dp{n}", "ip", "route", "add", "blackhole", "203.0.113.0/28", check=True)
+                subprocess.run(["ip", "netns", "exec", f"{t.lab.name}-dp{n}", "nft", "-f", "-"],
+                               input=RULES, text=True, check=True)
+        for p in programs:
+            judge(t, p)
+
+    print(f"== {form_name}: {', '.join(p.name for p in programs)}", flush=True)
+    failures = e2e.run(scenario, form, CONFIG.format(FILTERING["ADF"]))
+    for failure in failures:
+        print(f"FAIL  {form_name}: {failure}")
+    return not failures
+
+
+def main(arguments):
+    import importlib
+    suites = sorted(name[:-3] for name in os.listdir(HERE) if name.endswith(".py") and
+                    name not in ("programs.py", "two_nats.py") and not name.startswith("_"))
+    usage = f"Usage: programs.py FORM [SUITE|SUITE.PROGRAM]...\nforms: {', '.join(FORMS)}\n" \
+            f"suites: {', '.join(suites)}"
+    if not arguments or arguments[0] not in FORMS:
+        sys.exit(usage)
+    sys.modules.setdefault("programs", sys.modules["__main__"])
+    wanted = arguments[1:] or suites
+    for suite in sorted({w.split(".")[0] for w in wanted}):
+        if suite not in suites:
+            sys.exit(usage)
+        importlib.import_module(suite)
+    form = arguments[0]
+    chosen = [p for p in PROGRAMS if form in p.forms and
+              (p.suite in wanted or f"{p.suite}.{p.name}" in wanted)]
+    if not chosen:
+        sys.exit(usage)
+    conatlab.on_signals()
+    sys.exit(0 if run(form, chosen) else 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
