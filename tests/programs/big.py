@@ -26,6 +26,7 @@ def iperf3_udp(t):
     for port, arguments in ((5211, ()), (5212, ("-R",))):
         server(t, f"iperf{port}", "srv", port, "iperf3", "-s", "-p", port)
         end = iperf3(t, "c1", port, "-u", "-l", "8000", "-b", "16M", *arguments, seconds=1)
-        packets, lost = end["sum"]["packets"], end["sum"]["lost_packets"]
-        t.expect(packets >= 200 and lost <= packets // 100,
-                 f"iperf3 -u -l 8000 {' '.join(arguments)}: {lost} of {packets} lost")
+        sent, received = end["sum_sent"]["packets"], end["sum_received"]["packets"]
+        lost = end["sum_received"]["lost_packets"]
+        t.expect(received >= 200 and lost <= received // 100, f"iperf3 -u -l 8000 "
+                 f"{' '.join(arguments)}: {sent} sent, {received} received, {lost} lost")

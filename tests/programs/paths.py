@@ -31,7 +31,7 @@ def traceroute(t, ns, *arguments, queries=2):
 def traceroute_outbound(t):
     """By UDP, ICMP echo and TCP: four hops, of which the cluster is one, and no star."""
     server(t, "web80", "srv", 80, "python3", "-m", "http.server", "80")
-    for how in (["-U"], ["-I"], ["-T", "-p", "80"], ["-U", "-p", "53"], ["-T", "-p", "9"]):
+    for how in ([], ["-I"], ["-T", "-p", "80"], ["-U", "-p", "9"], ["-T", "-p", "9"]):
         hops = traceroute(t, "c1", *how, SERVER)
         t.expect(is_way(hops, WAY), f"traceroute {' '.join(how)}: {hops}")
 
