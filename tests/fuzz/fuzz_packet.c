@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { RECORD = 3, LENGTH_MAX = 4096, SESSIONS = 12 };
 
-enum setting { SET_RESTORE = 1, SET_MTU = 2, SET_ANSWER = 4, SET_REJECT = 8 };
+enum setting { SET_RESTORE = 1, SET_MTU = 2, SET_ANSWER = 4, SET_REJECT = 8, SET_MSS = 16 };
+enum { SET_CONFIGURED = SET_RESTORE | SET_MTU | SET_MSS };
 enum record { RECORD_REALM = 3, RECORD_PARTIAL = 4, RECORD_GSO = 8 };
 
 /* The sessions of the flow table; seeds made from the golden table's rows meet them. */
@@ -130,6 +131,10 @@ static void check_out(const struct engine_packet *packet, bool made_or_split)
 	if (out.kind == NAT_KIND_FRAGMENT || out.kind == NAT_KIND_ERROR)
 		return;
 	uint32_t headers = in.header + (in.kind == NAT_KIND_TCP ? 20u : 8u);
+	if (f.settings & SET_MSS && in.kind == NAT_KIND_TCP && in.tcp_flags & NAT_TCP_SYN)
+		headers = in.header + (was[in.header + NAT_TCP_OFFSET] >> 4) * 4u;
+	if (headers > in.total) /* of a fragment */
+		return;
 	must(memcmp(was + headers, ip + headers, in.total - headers) == 0, "the payload stays");
 	if (f.partial || (in.flags & NAT_PACKET_FRAGMENT))
 		return;
@@ -234,13 +239,15 @@ static void configure(void)
 	static int configured = -1;
 	static struct engine_config config;
 
-	if (configured == (f.settings & (SET_RESTORE | SET_MTU)))
+	if (configured == (f.settings & SET_CONFIGURED))
 		return;
-	configured = f.settings & (SET_RESTORE | SET_MTU);
+	configured = f.settings & SET_CONFIGURED;
 	golden_defaults(&config);
 	config.ttl = f.settings & SET_RESTORE ? ENGINE_TTL_RESTORE : ENGINE_TTL_DECREMENT;
 	if (f.settings & SET_MTU)
 		config.mtu[0] = config.mtu[1] = 576;
+	if (f.settings & SET_MSS)
+		config.table.mss_clamp = WIRE_MSS_MIN;
 	must(engine_configure(f.engine, &config) == 0, "a configuration");
 }
 
@@ -253,7 +260,7 @@ static void feed(uint8_t flags, const uint8_t *bytes, uint32_t length)
 	    .room = length,
 	    .ingress = (uint8_t)((flags & RECORD_REALM) % 3),
 	    .partial_checksum = flags & RECORD_PARTIAL,
-	    .gso_size = flags & RECORD_GSO ? 200 : 0,
+	    .gso_size = flags & RECORD_GSO ? (f.settings & SET_MSS ? 600 : 200) : 0,
 	};
 
 	memcpy(exact, bytes, length);

@@ -36,7 +36,7 @@ int main(int argc, char **argv)
 			perror(path);
 			return 1;
 		}
-		fputc((int)(row % 8), file); /* settings: ttl, mtu, answers in turn */
+		fputc((int)(row % 8 + row / 8 % 2 * 16), file); /* ttl, mtu, answers, MSS in turn */
 		golden_packets(table, row, write_record, file);
 		fclose(file);
 	}
