@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Application-level gateways: there are none (RFC 4787 REQ-10, RFC 5382 REQ-6), so no payload changes
-and none opens a door."""
+"""Application-level gateways: there are none (RFC 4787 REQ-10, RFC 5382 REQ-6), so no payload
+changes and none opens a door."""
 import wire
 from harness import case
 from packets import tcp, udp
@@ -43,7 +43,7 @@ def ftp(t):
     for text in ("PORT {comma},{high},{low}\r\n", "EPRT |1|{host}|{port}|\r\n",
                  "227 Entering Passive Mode ({comma},{high},{low})\r\n"):
         remote, x = both_ways(t, "tcp", 21, text)
-        t.refused(OUTSIDE, tcp(t.remote(), 20, x[0], x[1], "S"), "a data connection of a stranger's")
+        t.refused(OUTSIDE, tcp(t.remote(), 20, x[0], x[1], "S"), "a stranger's data connection")
 
 
 @case("RFC 4787 REQ-10", "RFC 4787 REQ-10a")
@@ -59,7 +59,7 @@ def others(t):
     """TFTP, IRC, H.323, RTSP, PPTP, NetBIOS, IKE, SNMP and L2TP ports: nothing changes."""
     for protocol, port in (("udp", 69), ("tcp", 6667), ("tcp", 1720), ("tcp", 554), ("tcp", 1723),
                            ("udp", 137), ("udp", 500), ("udp", 161), ("udp", 1701)):
-        both_ways(t, protocol, port, "\x01DCC SEND file {host} {port}\x01 {comma},{high},{low} \r\n")
+        both_ways(t, protocol, port, "\x01DCC SEND file {host} {port}\x01 {comma},{high},{low}\r\n")
 
 
 @case("RFC 4787 REQ-10")

@@ -198,8 +198,8 @@ def source_routes(t):
 
 @case("RFC 4787 REQ-14a")
 def noise(t):
-    """A thousand packets of random bytes behind a right IP header, from each side: then all is well,
-    and no private source was seen."""
+    """A thousand packets of random bytes behind a right IP header, from each side: then all is
+    well, and no private source was seen."""
     flow = Flow(t)
     for side in (INSIDE, OUTSIDE):
         for i in range(1000):

@@ -95,7 +95,7 @@ def refused_inbound_poisons_nothing(t):
 
 @case("RFC 4787 REQ-8", "RFC 5382 REQ-2a")
 def refused_syn_poisons_nothing(t):
-    """The same for TCP: a refused SYN, then one from inside to the same endpoint, and its answer."""
+    """The same for TCP: a refused SYN, then one from inside to the same endpoint, its answer."""
     p = Probe(t, "tcp")
     p.refuses(p.stranger, 7000, "a SYN from a stranger")
     t.same(t.tcp_open(p.host, p.port, p.stranger, 7000), p.x, "external endpoint towards it")
@@ -103,7 +103,7 @@ def refused_syn_poisons_nothing(t):
 
 @case("RFC 4787 REQ-8")
 def nothing_there_poisons_nothing(t):
-    """Packets to an endpoint without a mapping leave nothing: whoever gets it later has it whole."""
+    """Packets to an endpoint without a mapping leave nothing behind for who gets it later."""
     remote = t.remote()
     for port in range(2000, 2040):
         t.send(OUTSIDE, udp(remote, 7000, wire.POOL[2], port))

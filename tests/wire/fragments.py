@@ -225,7 +225,8 @@ def nothing_whole(t, side, sent, pieces, text):
         t.check(not pile.add(seen), f"{text}: the datagram came out")
 
 
-@case("RFC 1858", "RFC 3128", on_nft="the kernel puts datagrams together first, and so sees through it")
+@case("RFC 1858", "RFC 3128", on_nft="the kernel puts datagrams together first, and so "
+      "sees through it")
 def tcp_header_in_pieces(t):
     """A TCP header cut by fragmentation is refused, and so is a second fragment inside of it."""
     for side in (INSIDE, OUTSIDE):
@@ -246,8 +247,8 @@ def overlaps(t):
                       ((0, 64, 1), (8, 72, 1), (64, 128, 0))):
             sent = flow.packet(side, 120)
             head = sent[:20]
-            pieces = [fragment(head, payload(8) + sent[28:] if i and begin == 0 else
-                               sent[20:28] + (sent[28:] if not i else payload(120)), begin, end, more)
+            bodies = [sent[20:]] + [sent[20:28] + payload(120) for _ in spans]
+            pieces = [fragment(head, bodies[i], begin, end, more)
                       for i, (begin, end, more) in enumerate(spans)]
             nothing_whole(t, side, sent, pieces, f"{spans} {side}")
             flow.whole(side)
@@ -364,7 +365,7 @@ def hosts_with_one_identification_in_turn(t):
 
 @case("RFC 6864 4.1", "RFC 6864 5.3.1", on_nft=SHARED_ID, expected_failure=everywhere(OWN_ID))
 def unfragmented_identification(t):
-    """Packets that routers may still fragment (no DF) of six hosts: identifications of their own."""
+    """Packets of six hosts that may still be fragmented (no DF): numbers of their own."""
     remote, found = t.remote(), set()
     for _ in range(6):
         got = t.outbound(udp(t.host(), wire.port(), remote, 7000, id=888))

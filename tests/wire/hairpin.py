@@ -6,8 +6,8 @@ from harness import case
 from packets import Seen, echo, error, tcp, udp
 from wire import INSIDE, OUTSIDE
 
-NO_HAIRPIN = "only what a port forward changes comes back inside; a mapping of the kernel's is for " \
-    "one peer"
+NO_HAIRPIN = "only what a port forward changes comes back inside; a mapping of the kernel's is " \
+    "for one peer"
 
 
 def across(t, packet, to, source, text="hairpinned", **changes):

@@ -149,8 +149,8 @@ class Test:
     def tcp_open(self, host, port, remote, dport):
         """A handshake from inside; (external endpoint, next sequence numbers inside, outside)."""
         syn = self.outbound(packets.tcp(host, port, remote, dport, "S", seq=1000), text="SYN")
-        self.inbound(packets.tcp(remote, dport, *syn.source, "SA", seq=5000, ack=1001), (host, port),
-                     text="SYN-ACK")
+        answer = packets.tcp(remote, dport, *syn.source, "SA", seq=5000, ack=1001)
+        self.inbound(answer, (host, port), text="SYN-ACK")
         ack = packets.tcp(host, port, remote, dport, "A", seq=1001, ack=5001)
         self.outbound(ack, text="ACK", src=syn.src, sport=syn.sport)
         return syn.source

@@ -73,12 +73,14 @@ def errors_inbound(t, kind):
         word = 1400 if (number, code) == (3, 4) else 0
         for quote in (flow.left.raw, flow.left.raw[:28]):
             for source in (router, flow.remote):
+                who = "a router" if source == router else "the peer"
                 flow.error_in(error(source, flow.x[0], number, code, quote, word),
-                              f"{number}/{code} from {'a router' if source == router else 'the peer'}")
+                              f"{number}/{code} from {who}")
     flow.alive()
 
 
-@case("RFC 5508 REQ-4", "RFC 4787 REQ-12", "RFC 4787 REQ-12a", "RFC 4787 REQ-12b", "RFC 5508 REQ-10")
+@case("RFC 5508 REQ-4", "RFC 4787 REQ-12", "RFC 4787 REQ-12a", "RFC 4787 REQ-12b",
+      "RFC 5508 REQ-10")
 def inbound_about_udp(t):
     """Every error about a datagram, from a router and from the peer, whole and with 8 bytes quoted,
     reaches the host with its own datagram inside; data passes after all of them."""
@@ -175,8 +177,7 @@ def bad_checksums_inbound(t):
     """A wrong ICMP checksum, a wrong checksum of the embedded IP header: dropped."""
     flow = Flow(t, "udp")
     raw = flow.left.raw
-    message = error(t.remote(), flow.x[0], 3, 3, raw)
-    t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, raw, checksum=csum(message[20:]) ^ 0x1234),
+    t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, raw, checksum=0x1234),
               "wrong ICMP checksum")
     header = raw[:10] + bytes([raw[10] ^ 1]) + raw[11:]
     t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, header), "wrong embedded header checksum")
@@ -199,7 +200,7 @@ def bad_checksums_outbound(t):
 def unknown_inbound(t):
     """Errors about flows that do not exist, or about later fragments: silence."""
     flow = Flow(t, "udp")
-    for quote in (udp(flow.x[0], flow.x[1], t.remote(), 7000), udp(flow.x[0], 1030, flow.remote, 7000),
+    for quote in (udp(*flow.x, t.remote(), 7000), udp(flow.x[0], 1030, flow.remote, 7000),
                   tcp(flow.x[0], flow.x[1], flow.remote, 7000)):
         t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, quote))
     flow.alive()
@@ -209,7 +210,8 @@ def unknown_inbound(t):
 def unknown_outbound(t):
     """Errors from inside about flows that do not exist: silence."""
     flow = Flow(t, "udp")
-    for quote in (udp(t.remote(), 7000, flow.host, flow.port), udp(flow.remote, 7000, t.host(), 99)):
+    for quote in (udp(t.remote(), 7000, flow.host, flow.port),
+                  udp(flow.remote, 7000, t.host(), 99)):
         t.refused(INSIDE, error(flow.host, flow.remote, 3, 3, quote))
 
 
@@ -219,7 +221,8 @@ def error_about_error(t):
     flow = Flow(t, "udp")
     inner = error(flow.x[0], flow.remote, 3, 3, flow.left.raw)
     t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, inner))
-    t.refused(INSIDE, error(flow.host, flow.remote, 3, 3, error(flow.remote, flow.host, 3, 3, flow.sent)))
+    inner = error(flow.remote, flow.host, 3, 3, flow.sent)
+    t.refused(INSIDE, error(flow.host, flow.remote, 3, 3, inner))
 
 
 @case("RFC 5508 REQ-11", "RFC 5508 REQ-10", on_nft=INVALID)
@@ -247,5 +250,6 @@ def quote_too_short(t):
     """Less than a header and 8 bytes quoted: silence."""
     flow = Flow(t, "udp")
     for size in (0, 8, 19, 20, 27):
-        t.refused(OUTSIDE, error(t.remote(), flow.x[0], 3, 3, flow.left.raw[:size]), f"{size} bytes")
+        message = error(t.remote(), flow.x[0], 3, 3, flow.left.raw[:size])
+        t.refused(OUTSIDE, message, f"{size} bytes")
     flow.alive()

@@ -21,7 +21,11 @@ from wire import POOL  # noqa: E402
 FORMS = {"one": 1, "two": 2, "packet": 2}
 FILTERING = {"eif": ("endpoint-independent",) * 2, "adf": ("address-dependent",) * 2,
              "apdf": ("address-and-port-dependent",) * 2,
-             "split": ("endpoint-independent", "address-and-port-dependent")}
+             "split": ("endpoint-independent", "address-and-port-dependent"),
+             "protocols": ("address-dependent",) * 2}
+BY_ADDRESS = {"protocols": "dccp, esp, gre, sctp, udplite"}
+BYPASS = "192.0.2.128/25"
+REDIRECTED, REDIRECT = ("192.0.2.53", 53), ("198.51.103.53", 5353)
 # External endpoint and internal endpoint of each forward, for TCP and UDP.
 FORWARDS = [((POOL[1], 100 + i), (f"10.0.254.{2 + i}", 8000 + i)) for i in range(60)]
 
@@ -34,8 +38,13 @@ pools:
     prefixes: [ {pool}/30 ]
     block_size: 128
     filtering: {{ udp: {udp}, tcp: {tcp} }}
+    protocols: [ {protocols} ]
 realms:
   - {{ name: clients, id: 1, prefixes: [ 10.0.0.0/16 ], pool: wire }}
+bypass: [ {bypass} ]
+redirect:
+  - {{ name: wire, from_realm: clients, protocol: udp, pool: wire, to_realm: outside,
+      destination: "{redirected[0]}:{redirected[1]}", to: "{redirect[0]}:{redirect[1]}" }}
 static:
   - {{ realm: clients, protocol: udp, external: "{marker}:{port}", internal: "{host}:{port}" }}
 """
@@ -44,10 +53,12 @@ table ip conat_wire {{
 	chain prerouting {{
 		type nat hook prerouting priority dstnat;
 		ip daddr {marker} udp dport {port} dnat to {host}:{port}
+		ip daddr {redirected[0]} udp dport {redirected[1]} dnat to {redirect[0]}:{redirect[1]}
 {forwards}
 	}}
 	chain postrouting {{
 		type nat hook postrouting priority srcnat;
+		ip daddr {bypass} accept
 		oifname "out0" snat to {first}-{last} persistent
 		iifname "in0" oifname "in0" ct status dnat snat to {first}-{last} persistent
 	}}
@@ -59,10 +70,14 @@ table ip conat_wire {{
 """
 
 
+_SAME = {"marker": wire.MARKER_EXTERNAL, "port": wire.MARKER_PORT, "host": wire.MARKER_HOST,
+         "bypass": BYPASS, "redirected": REDIRECTED, "redirect": REDIRECT}
+
+
 def _config(behaviour):
     udp, tcp = FILTERING[behaviour]
-    text = CONFIG.format(pool=POOL[0], udp=udp, tcp=tcp, marker=wire.MARKER_EXTERNAL,
-                         port=wire.MARKER_PORT, host=wire.MARKER_HOST)
+    text = CONFIG.format(pool=POOL[0], udp=udp, tcp=tcp, protocols=BY_ADDRESS.get(behaviour, ""),
+                         **_SAME)
     for external, internal in FORWARDS:
         for protocol in ("udp", "tcp"):
             text += (f'  - {{ realm: clients, protocol: {protocol}, external: "{external[0]}:'
@@ -75,8 +90,7 @@ def _rules():
         f"\t\tip daddr {external[0]} {protocol} dport {external[1]} dnat to "
         f"{internal[0]}:{internal[1]}"
         for external, internal in FORWARDS for protocol in ("udp", "tcp"))
-    return RULES.format(first=POOL[0], last=POOL[-1], marker=wire.MARKER_EXTERNAL,
-                        port=wire.MARKER_PORT, host=wire.MARKER_HOST, forwards=forwards)
+    return RULES.format(first=POOL[0], last=POOL[-1], forwards=forwards, **_SAME)
 
 
 class NatLab:

@@ -5,18 +5,10 @@ import struct
 
 import wire
 from harness import case
-from packets import ICMP_NUMBER, TCP_NUMBER, echo, error, fragments, payload, tcp, udp, \
-    with_ip_checksum
+from packets import ICMP_NUMBER, TCP_NUMBER, echo, error, fragments, other, payload, tcp, udp
 from wire import INSIDE, OUTSIDE
 
 STRAY = "what conntrack cannot place is not translated, and leaves with its private source"
-
-
-def plain(source, destination, protocol, body, **ip):
-    """An IPv4 packet with this payload."""
-    head = udp(source, 1, destination, 1, b"", **ip)[:20]
-    head = head[:2] + struct.pack("!H", 20 + len(body)) + head[4:9] + bytes([protocol]) + head[10:]
-    return with_ip_checksum(head + body)
 
 
 def held_back(t, packets, text):
@@ -27,7 +19,7 @@ def held_back(t, packets, text):
     for side, seen in t.wire.forget():
         if side == OUTSIDE:
             t.no_leak(seen)
-        t.check(side == INSIDE and seen.kind in (3, 4, 11, 12), f"{text}: there came {side}: {seen}")
+        t.check(side == INSIDE and seen.kind in (3, 4, 11, 12), f"{text}: {side} came {seen}")
 
 
 @case("RFC 3022 5", on_nft=STRAY)
@@ -44,8 +36,8 @@ def tcp_broken(t):
     host, remote = t.host(), t.remote()
     whole = tcp(host, 3000, remote, 80)
     body = whole[20:]
-    broken = [plain(host, remote, TCP_NUMBER, body[:n]) for n in (0, 1, 4, 8, 13, 19)]
-    broken += [plain(host, remote, TCP_NUMBER, body[:12] + bytes([n << 4]) + body[13:])
+    broken = [other(host, remote, TCP_NUMBER, body[:n]) for n in (0, 1, 4, 8, 13, 19)]
+    broken += [other(host, remote, TCP_NUMBER, body[:12] + bytes([n << 4]) + body[13:])
                for n in (0, 1, 4, 6, 15)]
     held_back(t, broken, "broken segment")
 
@@ -55,8 +47,8 @@ def udp_broken(t):
     """Datagrams that are cut or whose length lies."""
     host, remote = t.host(), t.remote()
     body = udp(host, 3000, remote, 53)[20:]
-    broken = [plain(host, remote, 17, body[:n]) for n in (0, 1, 4, 7)]
-    broken += [plain(host, remote, 17, body[:4] + struct.pack("!H", n) + body[6:])
+    broken = [other(host, remote, 17, body[:n]) for n in (0, 1, 4, 7)]
+    broken += [other(host, remote, 17, body[:4] + struct.pack("!H", n) + body[6:])
                for n in (0, 7, len(body) + 1, 65535)]
     held_back(t, broken, "broken datagram")
 
@@ -72,17 +64,17 @@ def icmp_strays(t):
     packets += [error(host, remote, kind, 0, payload(20)) for kind in range(256)
                 if kind not in (0, 3, 4, 5, 8, 11, 12, 13, 14, 15, 16, 17, 18)]
     packets += [error(host, remote, kind, 0, payload(12)) for kind in (14, 16, 18)]
-    packets += [plain(host, remote, ICMP_NUMBER, echo(host, remote, 5)[20:20 + n])
+    packets += [other(host, remote, ICMP_NUMBER, echo(host, remote, 5)[20:20 + n])
                 for n in (0, 1, 4, 7)]
     held_back(t, packets, "stray ICMP")
 
 
-@case("RFC 6888 REQ-1", "RFC 3022 5", on_nft="by address alone they are translated, several hosts to "
-      "one address: answers reach one of them")
+@case("RFC 6888 REQ-1", "RFC 3022 5", on_nft="by address alone they are translated, several hosts "
+      "to one address: answers reach one of them")
 def other_protocols(t):
     """All protocols but TCP, UDP and ICMP: refused unless the pool says otherwise."""
     host, remote = t.host(), t.remote()
-    held_back(t, [plain(host, remote, number, payload(40)) for number in range(256)
+    held_back(t, [other(host, remote, number, payload(40)) for number in range(256)
                   if number not in (1, 6, 17)], "another protocol")
 
 

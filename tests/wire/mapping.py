@@ -34,20 +34,20 @@ def udp_three_destinations(t):
     host, port, y1, y2 = t.host(), wire.port(), t.remote(), t.remote()
     x = t.udp_open(host, port, y1, 7001)
     for remote, dport in ((y1, 7002), (y2, 7003), (y2, 53)):
-        t.same(t.udp_open(host, port, remote, dport), x, f"external endpoint towards {remote}:{dport}")
+        t.same(t.udp_open(host, port, remote, dport), x, f"endpoint towards {remote}:{dport}")
 
 
 @case("RFC 5382 REQ-1")
 def tcp_three_destinations(t):
-    """The same for TCP, each with a handshake of its own."""
+    """TCP connections of one source port leave from one external endpoint, to three peers."""
     host, port, y1, y2 = t.host(), wire.port(), t.remote(), t.remote()
     x = t.tcp_open(host, port, y1, 80)
     for remote, dport in ((y1, 81), (y2, 82)):
-        t.same(t.tcp_open(host, port, remote, dport), x, f"external endpoint towards {remote}:{dport}")
+        t.same(t.tcp_open(host, port, remote, dport), x, f"endpoint towards {remote}:{dport}")
 
 
-@case("RFC 4787 REQ-1", on_nft="the port is another host's towards the second destination: it takes "
-      "another one there")
+@case("RFC 4787 REQ-1", on_nft="the port is another host's towards the second destination: it "
+      "takes another one there")
 def udp_collision_independent(t):
     """Hosts with one source port to crossing destinations keep their external endpoint."""
     found = crossing(t, datagram)
@@ -57,14 +57,14 @@ def udp_collision_independent(t):
 
 @case("RFC 5382 REQ-1", on_nft="as for UDP")
 def tcp_collision_independent(t):
-    """The same for TCP."""
+    """TCP connections with one source port to crossing destinations keep their endpoint."""
     found = crossing(t, syn)
     for host, endpoints in found.items():
         t.same(set(endpoints), {endpoints[0]}, f"external endpoints of {host}")
 
 
-@case("RFC 4787 REQ-3", on_nft="one external endpoint for several hosts as long as their destinations "
-      "differ")
+@case("RFC 4787 REQ-3", on_nft="one external endpoint for several hosts as long as their "
+      "destinations differ")
 def udp_no_overloading(t):
     """Hosts with one source port to different destinations have different external endpoints."""
     found = crossing(t, datagram)
@@ -74,7 +74,7 @@ def udp_no_overloading(t):
 
 @case("RFC 5382 REQ-7", on_nft="as for UDP")
 def tcp_no_overloading(t):
-    """The same for TCP."""
+    """Hosts with one TCP port to different destinations have different external endpoints."""
     found = crossing(t, syn)
     first = [endpoints[0] for endpoints in found.values()]
     t.same(len(set(first)), MANY, f"external endpoints of {MANY} hosts, {first}")
@@ -107,7 +107,8 @@ def paired_pooling(t):
     used = set()
     for _ in range(24):
         host, addresses = t.host(), set()
-        for packet in (udp(host, wire.port(), t.remote(), 53), udp(host, wire.port(), t.remote(), 9),
+        for packet in (udp(host, wire.port(), t.remote(), 53),
+                       udp(host, wire.port(), t.remote(), 9),
                        tcp(host, wire.port(), t.remote(), 80), echo(host, t.remote(), 7)):
             addresses.add(t.outbound(packet).src)
         t.same(len(addresses), 1, f"external addresses of {host}")
@@ -125,8 +126,8 @@ def icmp_identifier_independent(t):
         t.inbound(echo(remote, first.src, first.ident, reply=True), (host, 4242))
 
 
-@case("RFC 5508 REQ-1a", "RFC 4787 REQ-3", on_nft="one identifier for several hosts as long as their "
-      "destinations differ")
+@case("RFC 5508 REQ-1a", "RFC 4787 REQ-3", on_nft="one identifier for several hosts as long as "
+      "their destinations differ")
 def icmp_no_overloading(t):
     """Hosts with one echo identifier to different destinations leave with different ones."""
     found = [t.outbound(echo(t.host(), t.remote(), 77)).source for _ in range(MANY)]
@@ -173,11 +174,12 @@ def header_fields_survive(t):
                {"flags": "DF", "id": 0}, {"checksum": 0}):
         for size in (0, 1, 7, 1400):
             data = bytes(range(256)) * 6
-            x = t.outbound(udp(host, 6000, remote, 6001, data[:size], **ip), text=f"{ip}, {size}").source
+            packet = udp(host, 6000, remote, 6001, data[:size], **ip)
+            x = t.outbound(packet, text=f"{ip}, {size}").source
             t.inbound(udp(remote, 6001, *x, data[:size], **ip), (host, 6000), text=f"{ip}, {size}")
 
 
-@case("RFC 3022 4.1", on_nft="a wrong checksum is \"invalid\", and what is invalid leaves untranslated")
+@case("RFC 3022 4.1", on_nft="what has a wrong checksum leaves untranslated")
 def corruption_is_not_laundered(t):
     """A wrong transport checksum stays exactly as wrong, so that the receiver finds out."""
     host, remote = t.host(), t.remote()

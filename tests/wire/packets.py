@@ -3,9 +3,9 @@
 
 difference(sent, got, ...) states the rule once: time to live one less; the endpoints that the case
 names changed, every other byte as it was; checksums follow the change, so a right one is right and
-a wrong one exactly as wrong (corruption is never laundered); UDP's 0 stays 0 (RFC 3022 section 4.1);
-the packet that an ICMP error quotes is held to the same. The identification is free where RFC 6864
-leaves it free, and has cases of its own.
+a wrong one exactly as wrong (corruption is never laundered); UDP's 0 stays 0 (RFC 3022 section
+4.1); the packet that an ICMP error quotes is held to the same. The identification is free where RFC
+6864 leaves it free, and has cases of its own.
 """
 import itertools
 import random
@@ -16,8 +16,11 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.packet import Raw
 
 UDP_NUMBER, TCP_NUMBER, ICMP_NUMBER = socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMP
-NUMBERS = {"udp": UDP_NUMBER, "tcp": TCP_NUMBER, "icmp": ICMP_NUMBER}
-REQUESTS, REPLIES, ERRORS = (8, 13), (0, 14), (3, 4, 5, 11, 12)
+UDPLITE_NUMBER, DCCP_NUMBER = 136, 33
+# Where the ports or the identifier are, how long, and where the checksum is.
+CHANGES = {UDP_NUMBER: (0, 4, 6), TCP_NUMBER: (0, 4, 16), ICMP_NUMBER: (4, 2, 2),
+           UDPLITE_NUMBER: (0, 0, 6), DCCP_NUMBER: (0, 0, 6)}
+ERRORS = (3, 4, 5, 11, 12)
 
 
 # One after the other: none comes again while fragments of a datagram that had it may live.
@@ -50,6 +53,11 @@ def tcp(source, sport, destination, dport, flags="S", data=b"", seq=None, ack=0,
 def echo(source, destination, ident, data=None, reply=False, seq=1, **ip):
     return bytes(_ip(source, destination, ip) / ICMP(type=0 if reply else 8, id=ident, seq=seq)
                  / Raw(payload() if data is None else data))
+
+
+def other(source, destination, protocol, body, **ip):
+    """An IPv4 packet of another protocol."""
+    return bytes(_ip(source, destination, {**ip, "proto": protocol}) / Raw(body))
 
 
 def error(source, destination, kind, code, quote, word=0, checksum=None, **ip):
@@ -139,8 +147,9 @@ class Seen:
         return self.body[skip:]
 
     def __str__(self):
-        where = f" by dp{self.dataplane}" if self.dataplane else ""
-        text = f"{self.src} > {self.dst}, ttl {self.ttl}, id {self.id}, {len(self.raw)} bytes{where}"
+        text = f"{self.src} > {self.dst}, ttl {self.ttl}, id {self.id}, {len(self.raw)} bytes"
+        if self.dataplane:
+            text += f" by dp{self.dataplane}"
         if self.mf or self.offset:
             text += f", fragment {self.offset}{'+' if self.mf else ''}"
         if self.sport is not None:
@@ -171,13 +180,11 @@ def _blank(data, at, size):
 
 def _transport(proto, was, now, addresses_was, addresses_now, ports, whole):
     """First bytes of a datagram's payload: expected ports, checksum, and nothing else changed."""
-    if proto == ICMP_NUMBER:
-        at, moved, sum_at = 4, 2, 2
-        addresses_was = addresses_now = b""
-    elif proto in (UDP_NUMBER, TCP_NUMBER):
-        at, moved, sum_at = 0, 4, 6 if proto == UDP_NUMBER else 16
-    else:
+    if proto not in CHANGES:
         return None if was == now else "the payload changed"
+    at, moved, sum_at = CHANGES[proto]
+    if proto == ICMP_NUMBER:  # no pseudo header
+        addresses_was = addresses_now = b""
     if ports is not None and now[at:at + moved] != ports:
         return f"ports or identifier are {now[at:at + moved].hex()}, not {ports.hex()}"
     a, b = _blank(was, at, moved), _blank(now, at, moved)
@@ -197,7 +204,8 @@ def _ports(proto, data, sport, dport, ident):
     if proto == ICMP_NUMBER:
         return struct.pack("!H", struct.unpack_from("!H", data, 4)[0] if ident is None else ident)
     old = struct.unpack_from("!HH", data)
-    return struct.pack("!HH", old[0] if sport is None else sport, old[1] if dport is None else dport)
+    new = (a if b is None else b for a, b in zip(old, (sport, dport)))
+    return struct.pack("!HH", *new)
 
 
 def difference(sent, got, src=None, dst=None, sport=None, dport=None, ident=None, quoted=None,
@@ -222,7 +230,9 @@ def difference(sent, got, src=None, dst=None, sport=None, dport=None, ident=None
         return None if was.body == now.body else "the fragment's payload changed"
     if was.quote is not None:
         return _quote_difference(was, now, quoted or {})
-    ports = _ports(was.proto, was.body, sport, dport, ident) if was.proto in NUMBERS.values() else b""
+    ports = b""
+    if was.proto in (UDP_NUMBER, TCP_NUMBER, ICMP_NUMBER):
+        ports = _ports(was.proto, was.body, sport, dport, ident)
     return _transport(was.proto, was.body, now.body, sent[12:20], now.raw[12:20], ports, True)
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP: RFC 5382 REQ-2, 4 and 10, RFC 7857 2. In two forms each direction has a dataplane of its own,
-so none sees a whole handshake."""
+"""TCP: RFC 5382 REQ-2, 4 and 10, RFC 7857 2. In two forms each direction has a dataplane of its
+own, so none sees a whole handshake."""
 import wire
 from harness import case
 from packets import error, payload, tcp, udp
 from wire import INSIDE, OUTSIDE
 
-WINDOW = "conntrack knows windows: what lies outside is \"invalid\", not translated, and leaves as it is"
+WINDOW = "conntrack knows windows: what lies outside is not translated, and leaves as it is"
 
 
 
@@ -174,7 +174,7 @@ def unsolicited_syn(t):
 
 @case("RFC 5382 REQ-4")
 def syn_inside_six_seconds(t):
-    """While the peer's refused SYN is young, ours goes out, and no error for the peer's ever does."""
+    """While the peer's refused SYN is young, ours goes out; no error for the peer's ever does."""
     c = Connection(t)
     c.x = t.tcp_open(c.host, c.port, t.remote(), 80)
     t.refused(OUTSIDE, tcp(c.peer, c.dport, *c.x, "S"))
@@ -182,8 +182,8 @@ def syn_inside_six_seconds(t):
     c.talk()
 
 
-@case("RFC 3022 5", "RFC 7857 2", on_nft="a segment without a connection opens one, or leaves as it "
-      "is when it cannot")
+@case("RFC 3022 5", "RFC 7857 2", on_nft="a segment without a connection opens one, or leaves as "
+      "it is when it cannot")
 def out_of_state_from_inside(t):
     """Segments without a session that are no SYN: dropped, nothing outside."""
     for flags in ("A", "PA", "FA", "F", "R", "RA", "SA", "", "FPU", "SF", "SR"):
@@ -216,7 +216,7 @@ def port_reuse(t):
 
 @case("RFC 5382 REQ-2", "RFC 3168")
 def header_survives(t):
-    """MSS, window scale, SACK, timestamps, unknown options, ECN bits, urgent data: byte for byte."""
+    """MSS, window scale, SACK, timestamps, unknown options, ECN bits, urgent data survive."""
     c = Connection(t)
     options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
     c.go(INSIDE, "SEC", options=options, tos=2)
