@@ -129,7 +129,7 @@ static unsigned take_port(struct table *t, struct mapping *m, uint32_t index, un
 
 /* A dynamic mapping. NAT_REASON_NONE or why not. */
 static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
-		       nat_be16 port, unsigned pool, uint16_t redirect,
+		       nat_be16 port, unsigned pool, uint16_t redirect, bool for_session,
 		       const struct nat_endpoint *wanted, uint32_t *out)
 {
 	uint32_t subscriber = subscriber_get(t, realm, redirect ? 0 : address, redirect);
@@ -137,9 +137,14 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 		return NAT_REASON_TABLE_FULL;
 	/* RFC 6888 REQ-4: what a subscriber may have, of all protocols; not clients of a redirect. */
 	uint32_t ports = redirect ? 0 : t->config.limits.ports;
-	if (ports && subscriber_at(t, subscriber)->share.n_ports >= ports) {
+	unsigned refusal = NAT_REASON_NONE;
+	if (for_session) /* else a block may be granted, logged and left to rest for each refusal */
+		refusal = session_refusal(t, subscriber_at(t, subscriber));
+	if (ports && subscriber_at(t, subscriber)->share.n_ports >= ports)
+		refusal = NAT_REASON_SUBSCRIBER_PORTS;
+	if (refusal != NAT_REASON_NONE) {
 		subscriber_release(t, subscriber);
-		return NAT_REASON_SUBSCRIBER_PORTS;
+		return refusal;
 	}
 	uint32_t index = mapping_new(t, realm, protocol, address, port, subscriber);
 	if (!index) {
@@ -174,14 +179,14 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			nat_be16 port, unsigned pool, uint16_t redirect, uint32_t *out)
 {
-	return create(t, realm, protocol, address, port, pool, redirect, NULL, out);
+	return create(t, realm, protocol, address, port, pool, redirect, true, NULL, out);
 }
 
 unsigned mapping_create_wanted(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			       nat_be16 port, unsigned pool, const struct nat_endpoint *wanted,
 			       uint32_t *out)
 {
-	return create(t, realm, protocol, address, port, pool, 0, wanted, out);
+	return create(t, realm, protocol, address, port, pool, 0, false, wanted, out);
 }
 
 /* place is reserved for it already, by this index or by none: the owner is set here. */

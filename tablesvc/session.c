@@ -78,21 +78,28 @@ static void arm(struct table *t, uint32_t index)
 }
 
 /* NAT_REASON_NONE and *out, or why not: nothing existing is ever ended for it (RFC 6888 REQ-11D). */
+unsigned session_refusal(struct table *t, struct subscriber *u)
+{
+	if (u->n_sessions >= t->config.limits.sessions && !u->redirect)
+		return NAT_REASON_SUBSCRIBER_SESSIONS;
+	if (!subscriber_may_create(t, u))
+		return NAT_REASON_SUBSCRIBER_RATE;
+	return t->sessions.used < t->sessions.capacity ? NAT_REASON_NONE : NAT_REASON_TABLE_FULL;
+}
+
 unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port,
 			uint8_t flags, uint16_t redirect, uint32_t *out)
 {
 	struct mapping *m = mapping_at(t, mapping);
 	struct subscriber *u = subscriber_at(t, m->subscriber);
 
-	if (u->n_sessions >= t->config.limits.sessions && !u->redirect)
-		return NAT_REASON_SUBSCRIBER_SESSIONS;
-	if (m->n_live >= t->config.limits.per_mapping)
-		return NAT_REASON_SUBSCRIBER_SESSIONS;
-	if (!u->redirect && !subscriber_may_create(t, u))
-		return NAT_REASON_SUBSCRIBER_RATE;
+	unsigned reason = session_refusal(t, u);
+	if (reason == NAT_REASON_NONE && m->n_live >= t->config.limits.per_mapping)
+		reason = NAT_REASON_SUBSCRIBER_SESSIONS;
+	if (reason != NAT_REASON_NONE)
+		return reason;
 	uint32_t index = slab_take(&t->sessions);
-	if (!index)
-		return NAT_REASON_TABLE_FULL;
+	subscriber_created(t, u);
 	struct session *s = session_at(t, index);
 	uint32_t generation = s->generation + 1;
 	*s = (struct session){

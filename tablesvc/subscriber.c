@@ -63,11 +63,11 @@ void subscriber_release(struct table *t, uint32_t index)
 	slab_give(&t->subscribers, index);
 }
 
-/* A token bucket: limits.creations_per_second, burst twice that. */
+/* A token bucket: limits.creations_per_second, burst twice that. Whether it holds a token. */
 bool subscriber_may_create(struct table *t, struct subscriber *s)
 {
 	uint32_t rate = t->config.limits.creations_per_second;
-	if (rate == 0)
+	if (rate == 0 || s->redirect)
 		return true;
 	int64_t now_ms = monotime_ms(t->now);
 	uint64_t tokens = s->tokens + (uint64_t)(now_ms - s->tokens_at) * rate;
@@ -78,8 +78,11 @@ bool subscriber_may_create(struct table *t, struct subscriber *s)
 		tokens = UINT32_MAX;
 	s->tokens_at = now_ms;
 	s->tokens = (uint32_t)tokens;
-	if (tokens < 1000)
-		return false;
-	s->tokens -= 1000;
-	return true;
+	return tokens >= 1000;
+}
+
+void subscriber_created(const struct table *t, struct subscriber *s)
+{
+	if (t->config.limits.creations_per_second && !s->redirect)
+		s->tokens -= 1000;
 }

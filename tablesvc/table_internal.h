@@ -326,7 +326,8 @@ uint32_t *subscriber_bucket(const struct table *t, uint8_t realm, nat_be32 addre
 			    uint16_t redirect);
 uint32_t subscriber_find(const struct table *t, uint8_t realm, nat_be32 address, uint16_t redirect);
 void subscriber_release(struct table *t, uint32_t index); /* frees it when nothing is left */
-bool subscriber_may_create(struct table *t, struct subscriber *s);
+bool subscriber_may_create(struct table *t, struct subscriber *s); /* limits.creations_per_second */
+void subscriber_created(const struct table *t, struct subscriber *s);
 
 /* mapping.c */
 uint32_t mapping_find(const struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
@@ -349,6 +350,8 @@ struct nat_endpoint mapping_external(const struct table *t, const struct mapping
 
 /* session.c */
 uint32_t session_find(const struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port);
+/* Why the subscriber may have no session more, to be asked before anything is taken for it. */
+unsigned session_refusal(struct table *t, struct subscriber *u);
 unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_be16 port,
 			uint8_t flags, uint16_t redirect, uint32_t *out);
 void session_end(struct table *t, uint32_t index, unsigned reason);
