@@ -96,6 +96,8 @@ unsigned portpool_allocate_address(struct portpool *pools, struct portpool_share
 		return NAT_REASON_PROTOCOL;
 	if (pool >= pools->n_pools)
 		return NAT_REASON_NOT_CONFIGURED;
+	if (monotime_before(now, pools->held_until))
+		return NAT_REASON_HOLD_DOWN;
 	if (share->address) {
 		uint32_t index = share->address - 1;
 		uint64_t paired = portpool_make_place((unsigned)number, index, 0);

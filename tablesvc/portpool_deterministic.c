@@ -46,6 +46,8 @@ unsigned portpool_take_fixed(struct portpool *pools, struct portpool_share *shar
 	if (index < 0)
 		return NAT_REASON_NOT_CONFIGURED;
 	const struct port_address *address = &pools->addresses[index];
+	if (address->dedicated)
+		return NAT_REASON_PORTS_EXHAUSTED;
 	struct port_spot spot = {
 	    .address = (uint32_t)index, .port = range.first, .protocol = wish->protocol};
 	unsigned size = range.last + 1u - range.first;
@@ -69,7 +71,7 @@ bool portpool_claim_fixed(struct portpool *pools, struct portpool_share *share,
 	struct deterministic_range range;
 
 	if (find_range(pools, share, &range) != spot->address || spot->port < range.first ||
-	    spot->port > range.last)
+	    spot->port > range.last || pools->addresses[spot->address].dedicated)
 		return false;
 	use(pools, share, spot);
 	return true;
