@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """conatctl and SIGHUP against the live lab: what operators see is what the hosts see."""
+import datetime
+import json
 import os
 import time
 
@@ -169,5 +171,50 @@ def reload(t):
     t.expect(flows.round()[0] == 20 and not flows.moved(), "the 20 connections go on")
 
 
+def who(t):
+    """Who had this address, port and time: live, and from the log after the flow has ended.
+    RFC 6888 REQ-12, REQ-14; as the server saw it."""
+    log = os.path.join(t.lab.state, "log", "tbl.log")  # by default: between the other lines
+
+    def events():
+        return [line for line in t.lab.log("tbl").splitlines() if line.startswith("{")]
+
+    def asked(endpoint, *args):
+        status, out = ctl(t, "--json", "who", text(endpoint), "--protocol", "udp", *args)
+        rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        return status, [(r["kind"], r["realm"], r["subscriber"], r["internal_port"]) for r in rows]
+
+    def time_now():
+        time.sleep(0.02)  # no event in the same millisecond
+        return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
+    before = time_now()
+    sockets = {"10.0.1.2": t.udp("c1"), "10.0.2.2": t.udp("c2")}
+    seen = {host: ask_udp(s, (SERVER, PORT)) for host, s in sockets.items()}
+    t.need(None not in seen.values(), "two flows work")
+    for host, endpoint in seen.items():
+        port = sockets[host].getsockname()[1]
+        found = asked(endpoint)
+        t.expect(found == (0, [("block", "clients", host, 0), ("mapping", "clients", host, port)]),
+                 f"who {text(endpoint)}: {found}")
+    then = time_now()
+    t.expect(ctl(t, "delete", "--subscriber", "10.0.1.2")[0] == 0, "c1's flow ends")
+    one, two = seen["10.0.1.2"], seen["10.0.2.2"]
+    t.eventually(lambda: asked(one) == (1, []), "nobody has its endpoint")
+    t.eventually(lambda: "block_released" in events()[-1], "and the log knows")
+    kinds = [json.loads(line)["event"] for line in events()]
+    t.expect(kinds == ["service_started", "block_allocated", "block_allocated", "block_released"],
+             f"a line a block, none a session: {kinds}")
+    t.expect(not any(SERVER in line for line in events()), "and none says with whom")
+    for when, endpoint, found in (
+            (then, one, (0, [("block", "clients", "10.0.1.2", 0)])),
+            (then, two, (0, [("block", "clients", "10.0.2.2", 0)])),
+            (before, one, (1, [])), (time_now(), one, (1, [])),
+            (time_now(), two, (0, [("block", "clients", "10.0.2.2", 0)])),
+            ("2001-01-01T00:00:00Z", one, (4, []))):
+        got = asked(endpoint, "--at", when, "--log", log)
+        t.expect(got == found, f"who {text(endpoint)} --at {when}: {got}")
+
+
 if __name__ == "__main__":
-    e2e.main([looking, changing, drain, reload])
+    e2e.main([looking, changing, drain, reload, who])

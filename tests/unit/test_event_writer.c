@@ -4,9 +4,11 @@
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -228,6 +230,64 @@ Test(event_writer, begins_a_new_line_behind_a_torn_one)
 	cr_assert(fgets(line, sizeof line, file));
 	cr_expect(strstr(line, "block_allocated"), "%s", line);
 	fclose(file);
+}
+
+/* A disk that fills up takes half a line: the other half follows, and no line is torn or doubled.
+ */
+Test(event_writer, a_full_disk_in_the_middle_of_a_line)
+{
+	struct rlimit limit;
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	const struct rlimit small = {.rlim_cur = 1000, .rlim_max = limit.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+	start(64);
+	for (uint16_t i = 1; i <= 20; i++)
+		put(EVENT_BLOCK_ALLOCATED, i);
+	wait_until(is_broken);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	wanted = 20;
+	wait_until(has_written);
+	stop();
+	cr_expect_str_eq(lines('a'), "+1 +2 +3 +4 +5 +6 +7 +8 +9 +10 +11 +12 +13 +14 +15 +16 +17 "
+				     "+18 +19 +20");
+}
+
+/* And when the file is moved away meanwhile, the new one begins with the whole line. */
+Test(event_writer, a_full_disk_and_a_new_file)
+{
+	char from[80], to[80], line[256], *last = NULL;
+	struct rlimit limit;
+	snprintf(from, sizeof from, "%s/a", directory);
+	snprintf(to, sizeof to, "%s/b", directory);
+	cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	const struct rlimit small = {.rlim_cur = 1000, .rlim_max = limit.rlim_max};
+	signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+	start(64);
+	for (uint16_t i = 1; i <= 10; i++)
+		put(EVENT_BLOCK_ALLOCATED, i);
+	wait_until(is_broken);
+	cr_assert_eq(rename(from, to), 0);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	event_writer_reopen(writer, &config);
+	wanted = 10;
+	wait_until(has_written);
+	stop();
+	unsigned whole = 0, first;
+	FILE *file = fopen(to, "r");
+	while (fgets(line, sizeof line, file)) {
+		last = strchr(line, '\n');
+		whole += last != NULL;
+	}
+	fclose(file);
+	/* The writer may have tried again before it was asked to open: then all is in the old one.
+	 */
+	if (whole == 10)
+		return;
+	cr_expect_null(last, "a torn line at the old one's end");
+	cr_assert_eq(sscanf(lines('a'), "+%u", &first), 1);
+	cr_expect_eq(first, whole + 1, "%u whole ones, then %u", whole, first);
 }
 
 Test(event_writer, a_file_that_cannot_be_opened_is_a_sentence)
