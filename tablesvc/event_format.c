@@ -74,7 +74,7 @@ const char *event_time_text(int64_t time_ms, char *out)
 	return out;
 }
 
-const char *event_protocol_text(unsigned protocol, char out[8])
+const char *event_protocol_text(unsigned protocol, char out[EVENT_PROTOCOL_SIZE])
 {
 	switch (protocol) {
 	case NAT_ICMP:
@@ -83,8 +83,18 @@ const char *event_protocol_text(unsigned protocol, char out[8])
 		return "tcp";
 	case NAT_UDP:
 		return "udp";
+	case NAT_DCCP:
+		return "dccp";
+	case NAT_GRE:
+		return "gre";
+	case NAT_ESP:
+		return "esp";
+	case NAT_SCTP:
+		return "sctp";
+	case NAT_UDPLITE:
+		return "udp-lite";
 	}
-	snprintf(out, 8, "%u", protocol & 0xff);
+	snprintf(out, EVENT_PROTOCOL_SIZE, "%u", protocol & 0xff);
 	return out;
 }
 
@@ -211,7 +221,7 @@ static void add_plan(struct text *text, const struct event_record *event)
 static void add_members(struct text *text, const struct event_record *event, bool destinations)
 {
 	enum event_subject subject = subjects[event->kind];
-	char buffer[8];
+	char buffer[EVENT_PROTOCOL_SIZE];
 
 	if (subject == EVENT_OF_SERVICE) {
 		add_number(text, "epoch", event->count);

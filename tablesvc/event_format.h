@@ -42,6 +42,7 @@ const char *event_name(unsigned kind);
 enum { EVENT_TIME_SIZE = 32 };
 const char *event_time_text(int64_t time_ms, char *out);
 /* "tcp", or the number. */
-const char *event_protocol_text(unsigned protocol, char out[8]);
+enum { EVENT_PROTOCOL_SIZE = 12 };
+const char *event_protocol_text(unsigned protocol, char out[EVENT_PROTOCOL_SIZE]);
 
 #endif

@@ -169,6 +169,8 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 		table_journal(t, JOURNAL_BLOCK_GRANT, m, 0);
 		event_block(t, EVENT_BLOCK_ALLOCATED, m);
 	}
+	if (nat_protocol_by_address(protocol))
+		event_address(t, EVENT_ADDRESS_ALLOCATED, m);
 	table_journal(t, JOURNAL_MAPPING_CREATE, m, 0);
 	struct nat_endpoint external = mapping_external(t, m);
 	negative_end(t, protocol, &external);
@@ -253,6 +255,8 @@ void mapping_release(struct table *t, uint32_t index)
 		portpool_unreserve(t->pools, m->place);
 	} else {
 		bool freed = false;
+		if (nat_protocol_by_address(m->protocol))
+			event_address(t, EVENT_ADDRESS_RELEASED, m);
 		portpool_release(t->pools, &subscriber_at(t, m->subscriber)->share, m->place,
 				 t->config.hold_down_ms, t->now, &freed);
 		if (freed) {

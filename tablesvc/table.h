@@ -125,7 +125,7 @@ struct table_static_row {
 
 /* Who has an external endpoint: the block around it, and what is mapped to it. */
 struct table_who_row {
-	const char *kind;	/* block, fixed (RFC 7422), mapping, static */
+	const char *kind;	/* block, fixed (RFC 7422), mapping, address, static */
 	uint8_t realm, protocol; /* 0 = all */
 	struct nat_endpoint internal; /* address 0: the clients of a redirect */
 	nat_be32 external;
@@ -133,7 +133,7 @@ struct table_who_row {
 	uint32_t sessions;
 	const char *realm_name, *pool, *redirect;
 };
-enum { TABLE_WHO_MAX = 8 };
+enum { TABLE_WHO_MAX = 12 };
 /* protocol 0 = any. Up to TABLE_WHO_MAX rows; *in_pool: whether the address is ours at all. */
 unsigned table_who(const struct table *table, const struct nat_endpoint *external, uint8_t protocol,
 		   struct table_who_row *rows, bool *in_pool);

@@ -81,6 +81,17 @@ void event_block(struct table *t, enum event_kind kind, const struct mapping *m)
 	t->events->ops->put(t->events, &event);
 }
 
+/* The whole external address, in one protocol. */
+void event_address(struct table *t, enum event_kind kind, const struct mapping *m)
+{
+	struct event_record event = event_of(t, kind, m);
+
+	event.first_port = 0;
+	event.last_port = UINT16_MAX;
+	t->events->ops->put(t->events, &event);
+}
+
+/* Protocol and port 0: a whole address (static 1:1). */
 void event_static(struct table *t, enum event_kind kind, const struct mapping *m)
 {
 	struct event_record event = event_of(t, kind, m);

@@ -307,6 +307,7 @@ void table_journal(struct table *t, enum journal_kind kind, const struct mapping
 
 /* table_events.c */
 void event_block(struct table *t, enum event_kind kind, const struct mapping *m);
+void event_address(struct table *t, enum event_kind kind, const struct mapping *m);
 void event_static(struct table *t, enum event_kind kind, const struct mapping *m);
 void event_session(struct table *t, enum event_kind kind, uint32_t session);
 void event_configuration(struct table *t); /* and the plans */

@@ -6,8 +6,10 @@
 #include "tablesvc/deterministic.h"
 #include "tablesvc/table_internal.h"
 
-static const uint8_t protocols[] = {NAT_TCP, NAT_UDP, NAT_ICMP};
-enum { PROTOCOLS = sizeof protocols / sizeof protocols[0] };
+/* Those that have ports, then those that a whole address is taken for. */
+static const uint8_t protocols[] = {NAT_TCP, NAT_UDP,  NAT_ICMP, NAT_GRE,
+				    NAT_ESP, NAT_SCTP, NAT_DCCP, NAT_UDPLITE};
+enum { WITH_PORTS = 3, PROTOCOLS = sizeof protocols / sizeof protocols[0] };
 
 /* Whose ports they are by the configuration alone, used or not (RFC 7422). */
 static bool fixed_row(const struct table *t, const struct nat_endpoint *external,
@@ -57,7 +59,7 @@ static struct table_who_row row_of(const struct table *t, const struct mapping *
 static const struct mapping *of_block(const struct table *t, nat_be32 address, uint16_t first,
 				      uint16_t last)
 {
-	for (unsigned i = 0; i < PROTOCOLS; i++)
+	for (unsigned i = 0; i < WITH_PORTS; i++)
 		for (uint32_t port = first; port <= last; port++) {
 			const struct nat_endpoint external = {.address = address,
 							      .port = nat_swap16((uint16_t)port)};
@@ -66,6 +68,31 @@ static const struct mapping *of_block(const struct table *t, nat_be32 address, u
 				return mapping_at(t, owner);
 		}
 	return NULL;
+}
+
+/* Static 1:1: it is its host's, used or not. */
+static unsigned whole_address(const struct table *t, nat_be32 address, struct table_who_row *row)
+{
+	for (uint32_t i = 0; i < t->n_statics; i++) {
+		const struct static_entry *e = &t->statics[i];
+		const struct nat_endpoint any = {.address = address};
+		if (!e->used || !e->index || e->mapping.protocol ||
+		    e->mapping.external.address != address)
+			continue;
+		uint64_t place = portpool_place(t->pools, NAT_ICMP, &any);
+		*row = (struct table_who_row){
+		    .kind = "static",
+		    .realm = e->mapping.realm,
+		    .realm_name = name_of_realm(t, e->mapping.realm),
+		    .pool = place == PORTPOOL_NONE ? "removed" : name_of_pool(t, place),
+		    .redirect = "",
+		    .internal.address = e->mapping.internal.address,
+		    .external = address,
+		    .last_port = UINT16_MAX,
+		};
+		return 1;
+	}
+	return 0;
 }
 
 unsigned table_who(const struct table *t, const struct nat_endpoint *external, uint8_t protocol,
@@ -100,7 +127,13 @@ unsigned table_who(const struct table *t, const struct nat_endpoint *external, u
 		rows[n].protocol = protocols[i];
 		rows[n].sessions = m->n_live;
 		rows[n].first_port = rows[n].last_port = nat_swap16(external->port);
+		if (i >= WITH_PORTS) {
+			rows[n].kind = "address";
+			rows[n].first_port = 0;
+			rows[n].last_port = UINT16_MAX;
+		}
 		n++;
 	}
+	n += whole_address(t, external->address, &rows[n]);
 	return n;
 }

@@ -5,11 +5,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include "common/base/err.h"
 #include "tablesvc/ctl/who_log.h"
+#include "tablesvc/event_format.h"
 
-enum { TIME_BYTES = 40, CELL_BYTES = 64 };
+enum { CELL_BYTES = 64 };
 
 const struct output_column who_columns[] = {
     {"kind", "WHAT", OUTPUT_TEXT, -8},		{"realm", "REALM", OUTPUT_TEXT, -10},
@@ -36,18 +36,6 @@ const struct output_column who_json_columns[] = {
     {NULL},
 };
 
-static const char *time_text(int64_t ms, char out[TIME_BYTES])
-{
-	time_t seconds = ms / 1000;
-	struct tm tm;
-
-	if (!gmtime_r(&seconds, &tm))
-		return "";
-	size_t n = strftime(out, TIME_BYTES - 8, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out + n, TIME_BYTES - n, ".%03dZ", (int)(ms % 1000));
-	return out;
-}
-
 static const char *address_text(nat_be32 address, char out[INET_ADDRSTRLEN])
 {
 	return inet_ntop(AF_INET, &address, out, INET_ADDRSTRLEN);
@@ -56,9 +44,9 @@ static const char *address_text(nat_be32 address, char out[INET_ADDRSTRLEN])
 static void print_row(struct run *run, const struct who_holding *h, const char *external)
 {
 	char who[CELL_BYTES + WHO_NAME_MAX], where[CELL_BYTES], to[CELL_BYTES] = "";
-	char from_text[TIME_BYTES], until_text[TIME_BYTES];
-	const char *from = h->from_known ? time_text(h->from_ms, from_text) : "";
-	const char *until = h->until_known ? time_text(h->until_ms, until_text) : "";
+	char from_text[EVENT_TIME_SIZE], until_text[EVENT_TIME_SIZE];
+	const char *from = h->from_known ? event_time_text(h->from_ms, from_text) : "";
+	const char *until = h->until_known ? event_time_text(h->until_ms, until_text) : "";
 
 	if (h->destination[0])
 		snprintf(to, sizeof to, "%s:%u", h->destination, h->destination_port);
@@ -88,7 +76,9 @@ static void print_row(struct run *run, const struct who_holding *h, const char *
 		snprintf(who, sizeof who, "%s:%u", h->subscriber, h->internal_port);
 	else
 		snprintf(who, sizeof who, "%s", h->subscriber);
-	if (h->first_port == h->last_port)
+	if (h->first_port == 0 && h->last_port == UINT16_MAX)
+		snprintf(where, sizeof where, "%s", external);
+	else if (h->first_port == h->last_port)
 		snprintf(where, sizeof where, "%s:%u", external, h->first_port);
 	else
 		snprintf(where, sizeof where, "%s:%u-%u", external, h->first_port, h->last_port);
@@ -102,21 +92,10 @@ static void print_row(struct run *run, const struct who_holding *h, const char *
 
 /* ---- now ---- */
 
-static const char *protocol_text(uint32_t protocol, char out[8])
-{
-	if (protocol == 0)
-		return "";
-	snprintf(out, 8, "%u", protocol & 0xff);
-	return protocol == NAT_TCP    ? "tcp"
-	       : protocol == NAT_UDP  ? "udp"
-	       : protocol == NAT_ICMP ? "icmp"
-				      : out;
-}
-
 void who_print(struct run *run, const void *reply)
 {
 	const Conat__V1__WhoReply *r = reply;
-	char external[INET_ADDRSTRLEN], number[8];
+	char external[INET_ADDRSTRLEN], number[EVENT_PROTOCOL_SIZE];
 
 	run->in_pool = r->in_pool;
 	for (size_t i = 0; i < r->n_rows; i++) {
@@ -130,7 +109,8 @@ void who_print(struct run *run, const void *reply)
 		snprintf(h.realm, sizeof h.realm, "%s", row->realm_name);
 		snprintf(h.pool, sizeof h.pool, "%s", row->pool);
 		snprintf(h.redirect, sizeof h.redirect, "%s", row->redirect);
-		snprintf(h.protocol, sizeof h.protocol, "%s", protocol_text(row->protocol, number));
+		snprintf(h.protocol, sizeof h.protocol, "%s",
+			 row->protocol ? event_protocol_text(row->protocol, number) : "");
 		if (row->internal) {
 			address_text(htonl(row->internal->address), h.subscriber);
 			h.internal_port = (uint16_t)row->internal->port;
@@ -181,7 +161,7 @@ static int add_logs(struct who_search *search, const struct args *args, FILE *er
 /* What somebody who relies on the answer has to know. */
 static void say_limits(const struct who_answer *a, FILE *err)
 {
-	char text[TIME_BYTES];
+	char text[EVENT_TIME_SIZE];
 
 	if (a->strange)
 		fprintf(err,
@@ -198,12 +178,12 @@ static void say_limits(const struct who_answer *a, FILE *err)
 		      err);
 	if (a->beyond)
 		fprintf(err, "conatctl: the log ends at %s, before that time\n",
-			time_text(a->end_ms, text));
+			event_time_text(a->end_ms, text));
 }
 
 static int explain_nobody(const struct who_answer *a, const struct args *args, FILE *err)
 {
-	char address[INET_ADDRSTRLEN], text[TIME_BYTES];
+	char address[INET_ADDRSTRLEN], text[EVENT_TIME_SIZE];
 
 	address_text(args->external.address, address);
 	if (a->lines == a->strange) {
@@ -216,14 +196,14 @@ static int explain_nobody(const struct who_answer *a, const struct args *args, F
 		fprintf(err,
 			"conatctl: the log does not reach back that far: it begins at %s; is "
 			"there an older file?\n",
-			time_text(a->begin_ms, text));
+			event_time_text(a->begin_ms, text));
 		return ARGS_EXIT_NOT_FOUND;
 	}
 	if (!a->complete) {
 		fprintf(err,
 			"conatctl: the log cannot tell who had %s:%u then: nobody got it after "
 			"%s, but who had got it before is not in these files\n",
-			address, ntohs(args->external.port), time_text(a->begin_ms, text));
+			address, ntohs(args->external.port), event_time_text(a->begin_ms, text));
 		return ARGS_EXIT_NOT_FOUND;
 	}
 	fprintf(err, "conatctl: nobody had %s:%u then\n", address, ntohs(args->external.port));
@@ -236,11 +216,11 @@ int who_from_logs(struct run *run, FILE *err)
 	struct who_question question = {.port = ntohs(args->external.port)};
 	struct who_search *search;
 	struct who_answer answer;
-	char number[8];
+	char number[EVENT_PROTOCOL_SIZE];
 
 	address_text(args->external.address, question.address);
 	snprintf(question.protocol, sizeof question.protocol, "%s",
-		 protocol_text(args->protocol, number));
+		 args->protocol ? event_protocol_text(args->protocol, number) : "");
 	question.first_ms = args->at_first_ms;
 	question.last_ms = args->at_last_ms;
 	if (who_search_new(&question, &search) != 0) {

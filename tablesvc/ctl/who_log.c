@@ -280,6 +280,8 @@ static void take_holding(struct who_search *s, const json_t *object, const char 
 		return;
 	h.first_port = number_of(object, events[i].range ? "first_port" : "external_port");
 	h.last_port = events[i].range ? number_of(object, "last_port") : h.first_port;
+	if (!events[i].range && h.first_port == 0) /* static 1:1 */
+		h.last_port = UINT16_MAX;
 	copy_text(object, "protocol", h.protocol, sizeof h.protocol);
 	if (q->port < h.first_port || q->port > h.last_port ||
 	    (q->protocol[0] && h.protocol[0] && strcmp(q->protocol, h.protocol) != 0))

@@ -15,8 +15,8 @@
 enum { WHO_NAME_MAX = 64, WHO_FILES_MAX = 1024 };
 
 struct who_question {
-	char address[16]; /* as the log writes it */
-	char protocol[8]; /* "" = any; "tcp", or a number */
+	char address[16];  /* as the log writes it */
+	char protocol[12]; /* "" = any; "tcp", or a number */
 	uint16_t port;
 	int64_t first_ms, last_ms; /* UTC: "12:00:05" is a whole second of them */
 };
@@ -25,8 +25,8 @@ struct who_question {
 struct who_holding {
 	char kind[16]; /* block, address, static, session */
 	char realm[WHO_NAME_MAX], pool[WHO_NAME_MAX], redirect[WHO_NAME_MAX];
-	char subscriber[16], protocol[8]; /* "" = shared, all */
-	char destination[16];		  /* of a session, if it was logged */
+	char subscriber[16], protocol[12]; /* "" = shared, all */
+	char destination[16];		   /* of a session, if it was logged */
 	uint16_t internal_port, destination_port, first_port, last_port;
 	int64_t from_ms, until_ms;
 	bool from_known, until_known; /* otherwise: since before, or until after */

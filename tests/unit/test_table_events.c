@@ -202,6 +202,39 @@ Test(table_events, a_redirects_block_names_the_rule)
 	cr_expect_eq(rows[1].internal.address, ip("1.2.3.4"), "the client, while it is mapped");
 }
 
+/* What is translated by address has all of it, in its protocol. */
+Test(table_events, an_address_in_one_protocol)
+{
+	struct table_who_row rows[TABLE_WHO_MAX];
+	uint64_t mappings, sessions;
+	bool in_pool;
+	rig.pool.protocols[0] = NAT_GRE;
+	rig.pool.n_protocols = 1;
+	rig_start(&rig);
+	uint32_t dp = rig_attach(&rig, 1);
+	struct wire_answer answer =
+	    rig_out(&rig, dp, tuple_of(NAT_GRE, 1, "10.0.0.1", 0, "198.51.100.1", 0));
+	cr_assert_eq(answer.verdict, NAT_TRANSLATE);
+	cr_assert_eq(recorder.n, 1);
+	const struct event_record *e = &recorder.events[0];
+	cr_expect_eq(e->kind, EVENT_ADDRESS_ALLOCATED);
+	cr_expect_eq(e->protocol, NAT_GRE);
+	cr_expect_eq(e->internal.address, ip("10.0.0.1"));
+	cr_expect_eq(e->external.address, answer.rewrite.source);
+	cr_expect(e->first_port == 0 && e->last_port == 65535);
+	struct nat_endpoint external = {.address = answer.rewrite.source, .port = htons(1)};
+	cr_assert_eq(table_who(rig.table, &external, 0, rows, &in_pool), 1);
+	cr_expect_str_eq(rows[0].kind, "address");
+	cr_expect_eq(rows[0].protocol, NAT_GRE);
+	struct table_filter filter = {.subscriber = ip("10.0.0.1")};
+	table_delete(rig.table, &filter, rig.now, &mappings, &sessions);
+	rig_collect(&rig, dp);
+	rig_heartbeat(&rig, dp, true);
+	rig_pass(&rig, 200, 1);
+	cr_expect_eq(recorder.n, 2);
+	cr_expect_eq(recorder.events[1].kind, EVENT_ADDRESS_RELEASED);
+}
+
 /* RFC 7422 section 4: the plan is logged, and no block of it. */
 Test(table_events, a_deterministic_pool_is_its_plan)
 {

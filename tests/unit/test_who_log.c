@@ -48,6 +48,19 @@ static void expand(const char *line, FILE *out)
 			"\"external\":\"192.0.2.1\",\"first_port\":%u,\"last_port\":%u}\n",
 			what[0] == '+' ? "allocated" : "released", rule ? "redirect" : "subscriber",
 			who, a, a + 255);
+	} else if (strcmp(what + 1, "a") == 0) {
+		cr_assert_eq(sscanf(line + at, "%7s %15s", protocol, who), 2);
+		fprintf(out,
+			"address_%s\",\"pool\":\"main\",\"realm\":\"lan\",\"protocol\":\"%s\","
+			"\"subscriber\":\"%s\",\"external\":\"192.0.2.1\",\"first_port\":0,"
+			"\"last_port\":65535}\n",
+			what[0] == '+' ? "allocated" : "released", protocol, who);
+	} else if (strncmp(line + at, "all ", 4) == 0) {
+		cr_assert_eq(sscanf(line + at, "all %15s", who), 1);
+		fprintf(out,
+			"static_%s\",\"pool\":\"main\",\"realm\":\"lan\",\"subscriber\":\"%s\","
+			"\"internal_port\":0,\"external\":\"192.0.2.1\",\"external_port\":0}\n",
+			what[0] == '+' ? "added" : "removed", who);
 	} else if (sscanf(line + at, "%7s %15s %u %u", protocol, who, &a, &b) == 4) {
 		fprintf(out,
 			"%s\",\"pool\":\"main\",\"realm\":\"lan\",\"protocol\":\"%s\","
@@ -218,6 +231,12 @@ static const struct row rows[] = {
     {"inside of another's block",
      "0 start\n10 +m tcp 10.0.0.5 80 1100\n12 +b 10.0.0.1 1024\n50 other", 15, 1100, "tcp",
      "static tcp 10.0.0.5:80 10..?, block 10.0.0.1 12..?", "complete"},
+    {"an address in one protocol", "0 start\n10 +a gre 10.0.0.7 0 0\n20 -a gre 10.0.0.7 0 0", 15,
+     1100, "", "address gre 10.0.0.7 10..20", "complete"},
+    {"not in another", "0 start\n10 +a gre 10.0.0.7 0 0\n20 -a gre 10.0.0.7 0 0", 15, 1100, "esp",
+     "", "complete"},
+    {"a whole address", "0 start\n10 +m all 10.0.0.7 0 0\n20 -m all 10.0.0.7 0 0", 15, 1100, "tcp",
+     "static 10.0.0.7 10..20", "complete"},
     {"a redirect's block", "0 start\n10 +b rule7 1024\n20 -b rule7 1024", 15, 1100, "",
      "block redirect rule7 10..20", "complete"},
     /* RFC 7422: computed */
