@@ -101,8 +101,9 @@ static int look(struct host *host, struct host_facts *facts, struct link links[P
 
 static int item_change(struct host *host, const struct host_item *item, bool add)
 {
-	struct netlink_rule rule = {item->interface, item->address, item->length, item->priority,
-				    item->table};
+	struct netlink_rule rule = {item->interface,  item->address, item->length,
+				    item->priority,   item->table,   item->icmp,
+				    item->icmp_first, item->icmp_last};
 	struct netlink_route route = {item->address, item->length, item->priority, item->table,
 				      item->kind == HOST_ROUTE ? item->interface : NULL};
 	int value;

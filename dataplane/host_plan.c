@@ -47,7 +47,9 @@ bool host_item_same(const struct host_item *a, const struct host_item *b)
 	if (a->kind == HOST_SYSCTL)
 		return strcmp(a->key, b->key) == 0;
 	return a->length == b->length && a->address == b->address && a->table == b->table &&
-	       a->priority == b->priority && strcmp(a->interface, b->interface) == 0;
+	       a->priority == b->priority && a->icmp == b->icmp &&
+	       a->icmp_first == b->icmp_first && a->icmp_last == b->icmp_last &&
+	       strcmp(a->interface, b->interface) == 0;
 }
 
 struct host_item *host_plan_find(const struct host_plan *plan, const struct host_item *item)
@@ -109,6 +111,26 @@ static int add_rule(struct host_plan *plan, const char *interface, nat_be32 addr
 	    .priority = HOST_PRIORITY,
 	};
 	name_copy(item.interface, interface);
+	return append_once(plan, &item);
+}
+
+/* A rule for the host's own ICMP. */
+static int add_icmp_rule(struct host_plan *plan, const struct wire_prefix *to, uint16_t first,
+			 uint16_t last, uint32_t table)
+{
+	struct host_item item = {
+	    .kind = HOST_RULE,
+	    .table = table,
+	    .priority = to ? HOST_PRIORITY_SPARED : HOST_PRIORITY_ERRORS,
+	    .interface = "lo",
+	    .icmp = true,
+	    .icmp_first = first,
+	    .icmp_last = last,
+	};
+	if (to) {
+		item.address = to->address;
+		item.length = to->length;
+	}
 	return append_once(plan, &item);
 }
 
@@ -261,6 +283,26 @@ static int plan_prefixes(struct host_plan *plan, const struct port_interface *in
 	return err;
 }
 
+/* The kernel's errors about what it was to deliver inside. */
+static int plan_errors(struct host_plan *plan, const struct port_interface *interfaces, unsigned n,
+		       const struct wire_config *config)
+{
+	enum { NET = 3 << 8, HOST = NET + 1, TOO_BIG = NET + 4 };
+	int err = 0;
+	for (unsigned i = 0; i < config->n_prefixes && !err; i++) {
+		if (config->prefixes[i].kind != WIRE_PREFIX_BYPASS)
+			err = add_icmp_rule(plan, &config->prefixes[i], 0, 0, RT_TABLE_MAIN);
+	}
+	for (unsigned i = 0; i < n && !err; i++) {
+		if (interfaces[i].realm == NAT_REALM_OUTSIDE)
+			continue;
+		uint32_t table = HOST_TABLE + interfaces[i].realm;
+		err = add_icmp_rule(plan, NULL, NET, HOST, table);
+		return err ? err : add_icmp_rule(plan, NULL, TOO_BIG, TOO_BIG, table);
+	}
+	return err;
+}
+
 int host_plan_make(const struct port_interface *interfaces, unsigned n,
 		   const struct host_facts *facts, const struct wire_config *config,
 		   struct host_plan *out, char sentence[HOST_SENTENCE_MAX])
@@ -270,6 +312,8 @@ int host_plan_make(const struct port_interface *interfaces, unsigned n,
 	int err = plan_tables(out, interfaces, n);
 	if (!err && config)
 		err = plan_prefixes(out, interfaces, n, facts, config, sentence);
+	if (!err && config)
+		err = plan_errors(out, interfaces, n, config);
 	if (!err)
 		err = plan_sysctls(out, interfaces, n, facts);
 	if (err == ERR_FULL)
@@ -293,6 +337,12 @@ void host_item_format(const struct host_item *item, char *out, unsigned size)
 			 item->priority);
 		return;
 	case HOST_RULE:
+		if (item->icmp) {
+			snprintf(out, size, "icmp %s/%u %u %u %u-%u", address, item->length,
+				 item->table, item->priority, item->icmp_first, item->icmp_last);
+			return;
+		}
+		/* fall through */
 	case HOST_ROUTE:
 		snprintf(out, size, "%s %s/%u %u %u %s", item->kind == HOST_RULE ? "rule" : "route",
 			 address, item->length, item->table, item->priority, item->interface);
@@ -327,6 +377,13 @@ int host_item_parse(const char *line, struct host_item *out)
 		out->kind = HOST_PROXY;
 		fields = sscanf(line, "%15[0-9.]/%u %15s", address, &length, out->interface);
 		fields = fields == 3 ? 0 : ERR_MALFORMED;
+	} else if (strcmp(kind, "icmp") == 0) {
+		out->kind = HOST_RULE;
+		out->icmp = true;
+		strcpy(out->interface, "lo");
+		fields = sscanf(line, "%15[0-9.]/%u %u %u %hu-%hu", address, &length, &out->table,
+				&out->priority, &out->icmp_first, &out->icmp_last);
+		fields = fields == 6 ? 0 : ERR_MALFORMED;
 	} else if (strcmp(kind, "blackhole") == 0) {
 		out->kind = HOST_BLACKHOLE;
 		fields = sscanf(line, "%15[0-9.]/%u %u %u", address, &length, &out->table,
@@ -349,6 +406,7 @@ int host_item_parse(const char *line, struct host_item *out)
 void host_item_command(const struct host_item *item, FILE *out)
 {
 	char prefix[INET_ADDRSTRLEN + 4], address[INET_ADDRSTRLEN], table[32] = "";
+	char range[32] = "";
 	inet_ntop(AF_INET, &item->address, address, sizeof address);
 	snprintf(prefix, sizeof prefix, "%s/%u", address, item->length);
 	if (item->table != RT_TABLE_MAIN)
@@ -359,8 +417,12 @@ void host_item_command(const struct host_item *item, FILE *out)
 			item->priority, table, NETLINK_PROTOCOL);
 		return;
 	case HOST_RULE:
-		fprintf(out, "ip rule add iif %s%s%s lookup %u priority %u protocol %d\n",
+		if (item->icmp_last)
+			snprintf(range, sizeof range, " dport %u-%u", item->icmp_first,
+				 item->icmp_last);
+		fprintf(out, "ip rule add iif %s%s%s%s%s lookup %u priority %u protocol %d\n",
 			item->interface, item->length ? " to " : "", item->length ? prefix : "",
+			item->icmp ? " ipproto icmp" : "", range,
 			item->table, item->priority, NETLINK_PROTOCOL);
 		return;
 	case HOST_ROUTE:

@@ -8,6 +8,14 @@
  *   outside interface --rule iif to inside prefix--> table of realm 0: the same with conat-out
  *   main table: pool prefix dev conat-out, and a blackhole of worse metric
  *
+ * Errors that the kernel itself makes about translated packets on their way in (nobody answers ARP
+ * for the inside host, a route has a small MTU) would go to the sender with the inside address in
+ * them. Rules lead them back to the engine, which turns the quote like any inside router's (RFC 5508
+ * REQ-5); such errors to inside hosts and to pools are sent by the main table as ever.
+ *
+ *   from the host itself, ICMP --rule to inside and pool prefixes--> main
+ *   from the host itself, ICMP 3/0, 3/1, 3/4 --rule--> table of the first inside realm
+ *
  * The local table comes before our rules, so the host's own addresses stay reachable. When the
  * process dies its devices and their routes go; rules and blackholes stay, so that nothing with a
  * private source leaves, and no pool packet goes back to where it came from.
@@ -26,7 +34,9 @@
 
 enum {
 	HOST_TABLE = 25440,   /* + realm: the routing tables that are ours */
-	HOST_PRIORITY = 1000, /* of our policy rules: after local (0), before main (32766) */
+	HOST_PRIORITY_SPARED = 998, /* of our policy rules: after local (0), before main (32766) */
+	HOST_PRIORITY_ERRORS = 999,
+	HOST_PRIORITY = 1000,
 	HOST_METRIC = 10,     /* of the routes to the TUN devices */
 	HOST_METRIC_LAST = 0x7ffffff0, /* of the blackholes behind them */
 	HOST_ADDRESSES_MAX = 256,
@@ -43,6 +53,8 @@ struct host_item {
 	nat_be32 address;
 	uint32_t table;
 	uint32_t priority; /* of a rule; metric of a route */
+	bool icmp;	   /* a rule for ICMP; as in struct netlink_rule */
+	uint16_t icmp_first, icmp_last;
 	char interface[PORT_NAME_MAX];
 	char key[80]; /* sysctl: path below /proc/sys */
 	int value, old;

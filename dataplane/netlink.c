@@ -8,6 +8,7 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -96,6 +97,12 @@ int netlink_rule(struct netlink *netlink, const struct netlink_rule *rule, bool 
 	mnl_attr_put_strz(message, FRA_IIFNAME, rule->ingress);
 	if (rule->length > 0)
 		mnl_attr_put_u32(message, FRA_DST, rule->destination);
+	if (rule->icmp)
+		mnl_attr_put_u8(message, FRA_IP_PROTO, IPPROTO_ICMP);
+	/* Of what the kernel itself sends, a flow's ICMP type and code lie where ports would. */
+	struct fib_rule_port_range range = {rule->icmp_first, rule->icmp_last};
+	if (rule->icmp_last)
+		mnl_attr_put(message, FRA_DPORT_RANGE, sizeof range, &range);
 	mnl_attr_put_u32(message, FRA_PRIORITY, rule->priority);
 	mnl_attr_put_u32(message, FRA_TABLE, rule->table);
 	mnl_attr_put_u8(message, FRA_PROTOCOL, NETLINK_PROTOCOL);

@@ -22,6 +22,8 @@ struct netlink_rule {
 	nat_be32 destination;
 	uint8_t length; /* of destination; 0 = any */
 	uint32_t priority, table;
+	bool icmp; /* ICMP alone; of that, type * 256 + code from first to last, 0 = any */
+	uint16_t icmp_first, icmp_last;
 };
 /* Adding what exists is success, as is deleting what does not. Only ours are ever deleted. */
 int netlink_rule(struct netlink *netlink, const struct netlink_rule *rule, bool add);

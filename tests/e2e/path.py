@@ -13,7 +13,7 @@ from conatlab import SERVER, SERVER2, total
 from e2e import CONFIG, PORT
 
 FORWARDED, TCP, TRACED = "203.0.113.9", 8080, 44444
-IP_RECVTTL = 12  # not in every socket.py
+IP_RECVTTL, IP_RECVERR = 12, 11  # not in every socket.py
 # tracepath and traceroute count a port up for each probe.
 STATIC = CONFIG + f"""\
 static:
@@ -199,7 +199,14 @@ def path_mtu_of_routes(t):
     mtu, who = path_mtu_of(t, "c1", SERVER)
     t.expect(mtu == 1300, f"a route with MTU 1300: tracepath from inside: {mtu} by {who}")
     for n in ("1", "2"):
+        t.lab.run("dp" + n, "ip", "route", "replace", "10.0.0.0/16", "via", f"172.16.{n}.1", "mtu", "1200",
+                  check=True)
+    mtu, who = path_mtu_of(t, "srv", "-p", str(TRACED), FORWARDED)
+    t.expect(mtu == 1200 and who == FORWARDED,
+             f"a route with MTU 1200: tracepath from outside: {mtu} by {who}, RFC 5508 REQ-5c")
+    for n in ("1", "2"):
         t.lab.run("dp" + n, "ip", "route", "replace", "default", "via", f"198.18.{n}.1", check=True)
+        t.lab.run("dp" + n, "ip", "route", "replace", "10.0.0.0/16", "via", f"172.16.{n}.1", check=True)
         link(t, "dp" + n, "out0", "ro", "dp" + n, 1400)
     for ns in ("c1", "srv", "ro", "ri"):
         t.lab.run(ns, "sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1", check=True)
@@ -220,6 +227,33 @@ def path_mtu_of_routes(t):
 
 
 path_mtu_of_routes.config = STATIC
+
+
+def unreachable_inside(t):
+    """RFC 5508 REQ-5: the kernel's own "host unreachable" about what comes in is turned back like any other:
+    the server's socket knows itself in it."""
+    for n in ("1", "2"):
+        t.lab.run("ri", "ip", "link", "set", "dp" + n, "arp", "off", check=True)
+        t.lab.run("dp" + n, "ip", "neigh", "flush", "dev", "in0", check=True)
+    server = t.udp("srv", timeout=6.0)
+    server.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+    server.connect((FORWARDED, TRACED))
+    server.send(b"anybody?")
+    try:
+        server.recv(10)
+        result = "data"
+    except OSError as error:
+        result = error.strerror
+    t.expect(result == "No route to host", f"the server's socket hears: {result}")
+    try:
+        _, extra, _, _ = server.recvmsg(64, 512, socket.MSG_ERRQUEUE)
+        by = socket.inet_ntoa(extra[0][2][20:24])
+    except OSError as error:
+        by = str(error)
+    t.expect(by == FORWARDED, f"by the public address: {by}")
+
+
+unreachable_inside.config = STATIC
 
 
 # ---- MSS ----
@@ -265,4 +299,4 @@ mss.config = STATIC
 
 
 if __name__ == "__main__":
-    e2e.main([hops, path_mtu, path_mtu_of_routes, mss])
+    e2e.main([hops, path_mtu, path_mtu_of_routes, unreachable_inside, mss])

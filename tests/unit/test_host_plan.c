@@ -107,6 +107,21 @@ Test(host_plan, fences_before_it_leads_and_forwards_last)
 	cr_expect_geq(where("rule 10.0.0.0/8 25440 1000 eth0"), 0, "no way in past the engine");
 }
 
+/* RFC 5508 REQ-5: what the kernel says about an inside host passes the engine, not by it */
+Test(host_plan, leads_the_kernels_own_errors_to_the_engine)
+{
+	prefix(WIRE_PREFIX_INSIDE, "10.0.0.0", 8);
+	prefix(WIRE_PREFIX_POOL, "203.0.113.0", 28);
+	prefix(WIRE_PREFIX_BYPASS, "198.51.100.0", 24);
+	cr_assert_eq(make(), 0);
+	cr_expect_geq(where("icmp 10.0.0.0/8 254 998 0-0"), 0, "not those to inside hosts");
+	cr_expect_geq(where("icmp 203.0.113.0/28 254 998 0-0"), 0, "nor to senders inside");
+	cr_expect_eq(where("icmp 198.51.100.0/24 254 998 0-0"), -1);
+	cr_expect_gt(where("icmp 0.0.0.0/0 25441 999 768-769"),
+		     where("icmp 203.0.113.0/28 254 998 0-0"));
+	cr_expect_geq(where("icmp 0.0.0.0/0 25441 999 772-772"), 0);
+}
+
 Test(host_plan, answers_for_pool_addresses_of_the_outside_network)
 {
 	prefix(WIRE_PREFIX_POOL, "192.0.2.8", 30);
@@ -190,6 +205,9 @@ ParameterizedTestParameters(host_plan, reads_what_it_writes)
 	    {"route 0.0.0.0/0 25441 10 conat-in", 0},
 	    {"blackhole 203.0.113.0/28 254 2147483632", 0},
 	    {"proxy 192.0.2.9/32 eth0", 0},
+	    {"icmp 10.0.0.0/8 254 998 0-0", 0},
+	    {"icmp 0.0.0.0/0 25441 999 768-769", 0},
+	    {"icmp 0.0.0.0/0 25441 999 768", ERR_MALFORMED},
 	    {"sysctl net/ipv4/conf/eth0.100/rp_filter 2 0", 0},
 	    {"sysctl net/ipv4/../../kernel/panic 2 0", ERR_MALFORMED},
 	    {"sysctl kernel/panic 2 0", ERR_MALFORMED},
@@ -225,6 +243,10 @@ Test(host_plan, says_the_commands)
 		host_item_command(&plan->items[i], out);
 	fclose(out);
 	cr_expect(strstr(text, "ip rule add iif eth1 lookup 25441 priority 1000 protocol 202\n"));
+	cr_expect(strstr(text, "ip rule add iif lo to 203.0.113.0/28 ipproto icmp lookup 254 "
+			       "priority 998 protocol 202\n"));
+	cr_expect(strstr(text, "ip rule add iif lo ipproto icmp dport 768-769 lookup 25441 "
+			       "priority 999 protocol 202\n"));
 	cr_expect(strstr(text, "ip route add 203.0.113.0/28 dev conat-out metric 10 proto 202\n"));
 	cr_expect(strstr(text, "echo 1 > /proc/sys/net/ipv4/conf/eth0/forwarding\n"));
 	free(text);
