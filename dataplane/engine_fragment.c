@@ -165,7 +165,7 @@ static void slow_first(struct engine *engine, struct engine_packet *packet,
 void engine_slow_fragment(struct engine *engine, struct engine_packet *packet,
 			  const struct nat_packet *parsed, struct monotime now)
 {
-	struct nat_tuple tuple;
+	struct nat_tuple tuple = parsed->tuple;
 	uint64_t datagram;
 	unsigned reason;
 

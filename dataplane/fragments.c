@@ -335,6 +335,20 @@ void fragments_refuse(struct fragments *f, uint64_t id, unsigned reason)
 		refuse(f, d, reason);
 }
 
+/*
+ * A first fragment of other ports is another datagram: its sender uses the identification again
+ * before we can know that the last one is over, because we saw only a part of that.
+ */
+static void used_again(struct fragments *f, const struct datagram_key *key,
+		       const struct nat_tuple *tuple)
+{
+	uint32_t i = find(f, key);
+
+	if (i != NONE && f->datagrams[i].state == FRAGMENT_KNOWN &&
+	    !nat_tuple_equal(&f->datagrams[i].tuple, tuple))
+		forget(f, i, NAT_REASON_NONE);
+}
+
 /* What becomes of a fragment that is new. */
 static enum fragment_step sort(struct fragments *f, struct datagram *d,
 			       struct engine_packet *packet, bool first, bool alone,
@@ -384,6 +398,8 @@ enum fragment_step fragments_take(struct fragments *f, struct engine_packet *pac
 	if (end == begin || end + header > IPV4_TOTAL_MAX || (!last && (end - begin) % 8 != 0))
 		return FRAGMENT_REFUSE;
 
+	if (begin == 0)
+		used_again(f, &key, tuple);
 	struct datagram *d = find_or_make(f, &key, begin == 0, timeout_ms, now);
 	uint32_t transport = transport_header_length(key.protocol);
 	bool alone = d->ranges.n == 0;

@@ -52,8 +52,8 @@ enum fragment_step {
 };
 
 /*
- * Takes one fragment whose IP header is sound and whose length is its total length. tuple: out,
- * with FRAGMENT_TUPLE. *datagram: {slot, generation}, 0 when it is complete and forgotten; it is
+ * Takes one fragment whose IP header is sound and whose length is its total length. tuple: in, of a
+ * first fragment; out, with FRAGMENT_TUPLE. *datagram: {slot, generation}, 0 when it is complete and forgotten; it is
  * another one from the first fragment on.
  */
 enum fragment_step fragments_take(struct fragments *fragments, struct engine_packet *packet,

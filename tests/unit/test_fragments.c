@@ -217,7 +217,7 @@ static enum fragment_step take_raw(struct alone *a, uint32_t source, uint16_t id
 {
 	struct engine_packet packet = {
 	    .data = a->bytes, .length = 20 + end - begin, .ingress = NAT_REALM_INSIDE};
-	struct nat_tuple tuple;
+	struct nat_tuple tuple = {.source = source, .protocol = NAT_UDP};
 	unsigned reason, offset = begin / 8 | (more ? 0x2000u : 0);
 
 	memset(a->bytes, 0, 20);
@@ -352,7 +352,7 @@ Test(fragments, one_hosts_orphans_do_not_take_all_the_memory)
 Test(fragments, an_orphan_is_asked_for_once)
 {
 	struct alone *a = alone_new();
-	struct nat_tuple tuple = {.source = 1, .source_port = 9, .protocol = NAT_UDP};
+	struct nat_tuple tuple = {.source = 1, .protocol = NAT_UDP};
 
 	cr_expect_eq(take_raw(a, 1, 5, 1480, 2960, true, start), FRAGMENT_ORPHAN);
 	uint64_t id = datagram;
@@ -392,6 +392,22 @@ Test(fragments, a_first_one_that_waits_leaves_first_and_all_with_its_number)
 	}
 	cr_expect_not(fragments_next(a->fragments, datagram, a->released, &packet, &out));
 	cr_expect_eq(fragments_state(a->fragments, datagram), FRAGMENT_NONE, "complete: forgotten");
+	alone_free(a);
+}
+
+/* RFC 6864 section 4.3 forbids it to senders, and they do it. */
+Test(fragments, a_number_used_again_for_other_ports_begins_another_datagram)
+{
+	struct alone *a = alone_new();
+	struct nat_tuple other = {.source = 1, .source_port = 9, .protocol = NAT_UDP};
+
+	cr_expect_eq(take(a, 5, 0, 1480, true, start), FRAGMENT_TUPLE);
+	cr_expect_eq(take(a, 5, 0, 1480, true, start), FRAGMENT_KEPT, "a duplicate");
+	uint64_t before = datagram;
+	fragments_known(a->fragments, before, &other, 1, start);
+	cr_expect_eq(take(a, 5, 0, 1480, true, start), FRAGMENT_TUPLE);
+	cr_expect_neq(datagram, before);
+	cr_expect_eq(fragments_state(a->fragments, before), FRAGMENT_NONE);
 	alone_free(a);
 }
 
