@@ -414,6 +414,14 @@ enum fragment_step fragments_take(struct fragments *f, struct engine_packet *pac
 		return FRAGMENT_REFUSE;
 	}
 	switch (ranges_add(&d->ranges, begin, end, last)) {
+	case RANGE_AGAIN:
+		/*
+		 * A duplicate, or the sender's next datagram with this identification already, and
+		 * that we saw only a part of the last one: it passes, the receiver knows.
+		 */
+		if (d->state == FRAGMENT_KNOWN)
+			return sort(f, d, packet, begin == 0, false, now, tuple);
+		return FRAGMENT_KEPT;
 	case RANGE_DUPLICATE:
 		return FRAGMENT_KEPT;
 	case RANGE_BAD:

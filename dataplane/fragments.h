@@ -14,7 +14,8 @@
  *                                    answer, notice
  *   WHOLE: no fragment: a datagram to be cut, which waits for its identification
  *
- * A fragment that repeats bytes already seen is a duplicate and is dropped alone; one that overlaps
+ * A fragment that repeats one already seen is a duplicate; while the datagram waits it is dropped,
+ * as is one whose bytes came in other pieces. One that overlaps
  * in part, a first one too short for its transport header, or one whose bytes would lie over that
  * header spoils the datagram, which is then refused to its end (RFC 1858, RFC 3128, RFC 5722).
  *

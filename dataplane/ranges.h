@@ -1,24 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which bytes of a datagram's payload came (RFC 791 section 3.2). All zero: none. */
+/*
+ * Which bytes of a datagram's payload came (RFC 791 section 3.2), in which pieces: those stay apart
+ * as long as there is room. All zero: none.
+ */
 #ifndef DATAPLANE_RANGES_H
 #define DATAPLANE_RANGES_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RANGES_MAX = 64 }; /* holes that a datagram may have, and one */
+enum { RANGES_MAX = 64 }; /* of the largest datagram in Ethernet frames there are 45 */
 
 struct ranges {
 	uint16_t total; /* bytes, 0 until the last fragment came */
 	uint8_t n;
 	struct {
 		uint16_t begin, end;
-	} range[RANGES_MAX]; /* ascending, never touching */
+	} range[RANGES_MAX]; /* ascending, never overlapping */
 };
 
 enum range_fate {
 	RANGE_NEW,
-	RANGE_DUPLICATE, /* all of it came before */
+	RANGE_AGAIN,	 /* the same piece came before */
+	RANGE_DUPLICATE, /* all of it came before, in other pieces */
 	RANGE_BAD,	 /* overlaps in part, lies beyond the end, or makes too many holes */
 };
 
