@@ -40,13 +40,15 @@ def _setns(fd):
 
 
 class Lab:
-    def __init__(self, name=None):
+    def __init__(self, name=None, pool=None):
         self.name = name or f"conat-{random.randrange(100000)}"
+        self.environment = dict(os.environ, **({"CONAT_LAB_POOL": pool} if pool else {}))
         self.state = os.path.join(STATES, self.name)
 
     def command(self, *args, check=True, timeout=60):
         done = subprocess.run([COMMAND, "--name", self.name, *map(str, args)], text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
+                              env=self.environment)
         if check and done.returncode != 0:
             raise LabError(f"lab {' '.join(map(str, args))}: {done.stderr.strip()}")
         return done.stdout

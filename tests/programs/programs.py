@@ -14,6 +14,7 @@ program of ours ends, no sanitizer complains). Forms of the lab:
 The kernel's forms show which tests can fail: what each program says of them is held against the
 program's note, and is the table kernel.md.
 """
+import contextlib
 import os
 import subprocess
 import sys
@@ -29,8 +30,9 @@ from conatlab import SERVER  # noqa: E402
 
 FORMS = {"one": e2e.Form(1), "packet": e2e.Form(2, "packet"), "home": e2e.Form(1, embedded=True),
          "nft": e2e.Form(1, mode="nft"), "nft-packet": e2e.Form(2, "packet", mode="nft")}
-ADDRESSES = "203.0.113.0-203.0.113.15"
 FORWARDED = "203.0.113.9", 8080  # to port 80 of c1
+# The first three bytes of the pool's addresses, here and in a second cluster (two_nats.py).
+POOL, PEERS_POOL = "203.0.113", "203.0.114"
 FILTERING = {"EIF": "endpoint-independent", "ADF": "address-dependent",
              "APDF": "address-and-port-dependent"}
 CONFIG = """\
@@ -43,29 +45,30 @@ limits: {{ blocks: 64, sessions: 40000, creations_per_second: 0 }}
 timers: {{ udp_dns: 2s }}
 pools:
   - name: lab
-    prefixes: [ 203.0.113.0/28 ]
-    filtering: {{ udp: {0}, tcp: {0} }}
+    prefixes: [ {pool}.0/28 ]
+    filtering: {{ udp: {filtering}, tcp: {filtering} }}
 realms:
   - {{ name: clients, id: 1, prefixes: [ 10.0.0.0/16 ], pool: lab }}
 static:
-  - {{ realm: clients, protocol: tcp, external: "203.0.113.9:8080", internal: "10.0.1.2:80" }}
+  - {{ realm: clients, protocol: tcp, external: "{pool}.9:8080", internal: "10.0.1.2:80" }}
 """
 # What an administrator would write to have the same service.
-RULES = f"""
+RULES = """
 table ip conat_lab
 delete table ip conat_lab
 table ip conat_lab {{
 	chain in {{
 		type nat hook prerouting priority dstnat;
-		ip daddr {FORWARDED[0]} tcp dport {FORWARDED[1]} dnat to 10.0.1.2:80
+		ip daddr {pool}.9 tcp dport 8080 dnat to 10.0.1.2:80
 	}}
 	chain out {{
 		type nat hook postrouting priority srcnat;
-		oifname "out0" snat to {ADDRESSES} persistent
-		iifname "in0" oifname "in0" ct status dnat snat to {ADDRESSES} persistent
+		oifname "out0" snat to {pool}.0-{pool}.15 persistent
+		iifname "in0" oifname "in0" ct status dnat snat to {pool}.0-{pool}.15 persistent
 	}}
 }}
 """
+RENDEZVOUS = "198.19.0.1", "198.19.0.2"  # between two clusters
 BY_CHANCE = "by chance"  # which gateway meets what; not held against anything
 PROGRAMS = []
 
@@ -89,13 +92,25 @@ def program(*cites, kernel=None, forms=None, expected=None):
     return note
 
 
+def configuration(filtering_name, pool):
+    return CONFIG.format(filtering=FILTERING[filtering_name], pool=pool)
+
+
+def kernel_nat(t):
+    for n in range(1, t.form.dataplanes + 1):
+        # What is for the pool and belongs to no connection goes nowhere.
+        t.lab.run(f"dp{n}", "ip", "route", "add", "blackhole", f"{t.pool}.0/28", check=True)
+        subprocess.run(["ip", "netns", "exec", f"{t.lab.name}-dp{n}", "nft", "-f", "-"],
+                       input=RULES.format(pool=t.pool), text=True, check=True)
+
+
 def filtering(t, name):
     """The pool's filtering from now on; existing sessions stay as they are."""
     if t.form.mode != "conat":
         return
     label, file = ("dp1", f"/tmp/{t.lab.name}.yaml.embedded") if t.form.embedded else \
         ("tbl", os.path.join(t.lab.state, "tablesvc.yaml"))
-    text = CONFIG.format(FILTERING[name])
+    text = configuration(name, t.pool)
     if t.form.embedded:
         text = text[text.index("capacity:"):]
     with open(file, "w", encoding="ascii") as f:
@@ -166,22 +181,60 @@ def judge(t, p):
             t.failures.append(f"{p.name} passes, although noted: {p.expected[t.form_name]}")
 
 
+@contextlib.contextmanager
+def second_cluster(t):
+    """t.peer: another cluster of the same form, its outside router linked to ours."""
+    lab = conatlab.Lab(pool=f"{PEERS_POOL}.0/28")
+    peer = t.peer = e2e.Scenario(lab, t.spread)
+    peer.form, peer.form_name, peer.pool, peer.failures = t.form, t.form_name, PEERS_POOL, t.failures
+    path = f"/tmp/{lab.name}.yaml"
+    with open(path, "w", encoding="ascii") as f:
+        f.write(configuration("ADF", PEERS_POOL))
+    try:
+        lab.up("--mode", t.form.mode, "--dataplanes", t.form.dataplanes, "--config", path, spread=t.spread)
+        if t.form.mode == "nft":
+            kernel_nat(peer)
+        ours, theirs = f"{t.lab.name}-ro", f"{lab.name}-ro"
+        for command in (f"link add peer netns {ours} type veth peer name peer netns {theirs}",
+                        f"-n {ours} address add {RENDEZVOUS[0]}/29 dev peer",
+                        f"-n {ours} address add {RENDEZVOUS[1]}/29 dev peer",
+                        f"-n {theirs} address add 198.19.0.3/29 dev peer",
+                        f"-n {ours} link set peer up", f"-n {theirs} link set peer up",
+                        f"-n {ours} route add {PEERS_POOL}.0/28 via 198.19.0.3",
+                        f"-n {theirs} route add {POOL}.0/28 via {RENDEZVOUS[0]}"):
+            subprocess.run(["ip", *command.split()], check=True)
+        leaks = conatlab.LeakWatch(lab)
+        try:
+            yield
+        finally:
+            peer.leaked = leaks.close()
+        if t.form.mode == "conat":
+            t.expect(not peer.leaked, "no private source on the other cluster's outside links" +
+                     "".join(f"\n        {line}" for line in peer.leaked[:5]))
+        e2e.judge_processes(peer)
+    finally:
+        lab.down()
+        os.unlink(path)
+
+
 def run(form_name, programs):
     form = FORMS[form_name]
 
     def scenario(t):
         t.form, t.form_name, t.verdicts = form, form_name, []
+        t.pool = POOL
         if form.mode == "nft":
-            for n in range(1, form.dataplanes + 1):
-                # What is for the pool and belongs to no connection goes nowhere.
-                t.lab.run(f"dp{n}", "ip", "route", "add", "blackhole", "203.0.113.0/28", check=True)
-                subprocess.run(["ip", "netns", "exec", f"{t.lab.name}-dp{n}", "nft", "-f", "-"],
-                               input=RULES, text=True, check=True)
+            kernel_nat(t)
+        if any(p.suite == "two_nats" for p in programs):
+            with second_cluster(t):
+                for p in programs:
+                    judge(t, p)
+            return
         for p in programs:
             judge(t, p)
 
     print(f"== {form_name}: {', '.join(p.name for p in programs)}", flush=True)
-    failures = e2e.run(scenario, form, CONFIG.format(FILTERING["ADF"]))
+    failures = e2e.run(scenario, form, configuration("ADF", POOL))
     for failure in failures:
         print(f"FAIL  {form_name}: {failure}")
     return not failures
@@ -190,13 +243,13 @@ def run(form_name, programs):
 def main(arguments):
     import importlib
     suites = sorted(name[:-3] for name in os.listdir(HERE) if name.endswith(".py") and
-                    name not in ("programs.py", "two_nats.py") and not name.startswith("_"))
+                    name not in ("programs.py", "captures.py", "pages.py"))
     usage = f"Usage: programs.py FORM [SUITE|SUITE.PROGRAM]...\nforms: {', '.join(FORMS)}\n" \
             f"suites: {', '.join(suites)}"
     if not arguments or arguments[0] not in FORMS:
         sys.exit(usage)
     sys.modules.setdefault("programs", sys.modules["__main__"])
-    wanted = arguments[1:] or suites
+    wanted = arguments[1:] or [suite for suite in suites if suite != "two_nats"]
     for suite in sorted({w.split(".")[0] for w in wanted}):
         if suite not in suites:
             sys.exit(usage)
