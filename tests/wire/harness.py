@@ -7,7 +7,8 @@ no private source outside at any time.
 
     @case("RFC 4787 REQ-1", on_nft="why the kernel's NAT fails it; None: it passes, too")
 
-on_nft is held against what the kernel does (run --mode nft), so a case that cannot fail shows.
+on_nft is held against what the kernel does (run --mode nft), and no case may pass on a router that
+translates nothing (run --mode router): a case that cannot fail shows.
 """
 import ipaddress
 import os
@@ -27,20 +28,22 @@ CASES = []
 
 
 class Case:
-    def __init__(self, function, cites, on_nft, behaviour, expected_failure, last):
-        self.function, self.cites, self.on_nft, self.last = function, cites, on_nft, last
+    def __init__(self, function, cites, on_nft, on_router, behaviour, expected_failure, last):
+        self.function, self.cites, self.last = function, cites, last
+        self.on_nft, self.on_router = on_nft, on_router
         self.behaviour, self.expected_failure = behaviour, expected_failure
         self.suite = os.path.splitext(os.path.basename(function.__code__.co_filename))[0]
         self.name = function.__name__
         self.text = re.sub(r"\s+", " ", (function.__doc__ or "").strip())
 
 
-def case(*cites, on_nft=None, behaviour="adf", expected_failure=None, last=False):
-    """behaviour: the filtering that the NAT has meanwhile (labs.py). expected_failure: {form: why};
+def case(*cites, on_nft=None, on_router=None, behaviour="adf", expected_failure=None, last=False):
+    """on_router: why it passes on a plain router, which no case should. behaviour: the filtering that the NAT has meanwhile (labs.py). expected_failure: {form: why};
     a form there that passes is a failure, too, so that the note cannot outlive its reason. last: it
     may harm what runs after it, on the kernel."""
     def note(function):
-        CASES.append(Case(function, cites, on_nft, behaviour, expected_failure or {}, last))
+        CASES.append(Case(function, cites, on_nft, on_router, behaviour, expected_failure or {},
+                          last))
         return function
     return note
 

@@ -3,7 +3,8 @@
 
 The reference gets what an administrator would write to have the same service: the same pool, an
 address of it for each host for good ("persistent"), the same port forwards, hairpinning to them.
-It has no other rule: what Linux NAT does by itself is what is compared.
+It has no other rule: what Linux NAT does by itself is what is compared. Mode "router" translates
+nothing but the harness's markers.
 """
 import os
 import subprocess
@@ -72,6 +73,22 @@ table ip conat_wire {{
 
 _SAME = {"marker": wire.MARKER_EXTERNAL, "port": wire.MARKER_PORT, "host": wire.MARKER_HOST,
          "bypass": BYPASS, "redirected": REDIRECTED, "redirect": REDIRECT}
+ROUTER = """\
+table ip conat_wire {{
+	chain prerouting {{
+		type nat hook prerouting priority dstnat;
+		ip daddr {marker} udp dport {port} dnat to {host}:{port}
+	}}
+	chain postrouting {{
+		type nat hook postrouting priority srcnat;
+		oifname "out0" ip saddr {host} snat to {marker}
+	}}
+	chain input {{
+		type filter hook input priority filter;
+		ip daddr {first}-{last} drop
+	}}
+}}
+"""
 
 
 def _config(behaviour):
@@ -85,7 +102,9 @@ def _config(behaviour):
     return text
 
 
-def _rules():
+def _rules(mode):
+    if mode == "router":
+        return ROUTER.format(first=POOL[0], last=POOL[-1], **_SAME)
     forwards = "\n".join(
         f"\t\tip daddr {external[0]} {protocol} dport {external[1]} dnat to "
         f"{internal[0]}:{internal[1]}"
@@ -124,7 +143,7 @@ class NatLab:
         for address in POOL:  # a gateway owns them; else it would send strays on in a circle
             self.lab.run("dp1", "ip", "address", "add", address + "/32", "dev", "lo", check=True)
         done = subprocess.run(["ip", "netns", "exec", f"{self.lab.name}-dp1", "nft", "-f", "-"],
-                              input=_rules(), text=True, capture_output=True, check=False)
+                              input=_rules(self.mode), text=True, capture_output=True, check=False)
         if done.returncode != 0:
             raise conatlab.LabError(f"nft: {done.stderr.strip()}")
 

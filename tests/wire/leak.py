@@ -78,7 +78,7 @@ def other_protocols(t):
                   if number not in (1, 6, 17)], "another protocol")
 
 
-@case("RFC 3022 5", "RFC 4787 REQ-14")
+@case("RFC 3022 5", "RFC 4787 REQ-14", on_router="the kernel waits for the whole datagram")
 def orphan_fragments(t):
     """Later fragments without a first one stay inside."""
     host, remote = t.host(), t.remote()
