@@ -64,13 +64,17 @@ struct config_realm {
 	uint8_t id; /* 1 to 255 */
 	struct config_prefix *prefixes;
 	unsigned n_prefixes;
+	/* Inside the prefixes: hosts that keep their own addresses outside, stateless. */
+	struct config_prefix *identity;
+	unsigned n_identity;
 	unsigned pool; /* index */
 };
 
 /*
  * A static port forward: the external endpoint belongs to the internal one for ever. The address is
  * in a pool; the port may be any from 1 to 65535, also outside port_first..port_last: what people
- * forward is 22, 80 and 443.
+ * forward is 22, 80 and 443. Protocol 0 and ports 0: a whole external address belongs to an internal
+ * one (1:1), with every port and protocol.
  */
 struct config_static {
 	uint8_t realm, protocol;

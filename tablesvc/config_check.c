@@ -182,6 +182,48 @@ static int check_realm(struct config_checking *check, unsigned index)
 	return 0;
 }
 
+/* Whose such a host is must follow from its address alone: nobody else may have it. */
+static int check_identity(struct config_checking *check, unsigned index)
+{
+	const struct config *config = check->config;
+	const struct config_realm *realm = &config->realms[index];
+	char a[32], b[32];
+
+	for (unsigned i = 0; i < realm->n_identity; i++) {
+		const struct config_prefix *prefix = &realm->identity[i], *overlap;
+		bool within = false;
+		config_check_path(check, "realms[%u].identity[%u]", index, i);
+		config_prefix_text(prefix, a, sizeof a);
+		for (unsigned j = 0; j < realm->n_prefixes; j++)
+			within = within || (realm->prefixes[j].length <= prefix->length &&
+					    config_prefix_contains(&realm->prefixes[j],
+								   prefix->address));
+		if (!within)
+			return config_check_refuse(check,
+						   "%s is in none of the realm's prefixes; "
+						   "allowed: hosts of the realm",
+						   a);
+		overlap = config_find_overlap(realm->identity, i, prefix);
+		if (overlap)
+			return config_check_refuse(check, "%s overlaps %s of the same list", a,
+						   config_prefix_text(overlap, b, sizeof b));
+		for (unsigned j = 0; j < config->n_realms; j++) {
+			if (j == index)
+				continue;
+			overlap = config_find_overlap(config->realms[j].prefixes,
+						      config->realms[j].n_prefixes, prefix);
+			if (overlap)
+				return config_check_refuse(
+				    check,
+				    "%s overlaps %s of realm \"%s\"; allowed: addresses that "
+				    "one realm has, since they are seen everywhere",
+				    a, config_prefix_text(overlap, b, sizeof b),
+				    config->realms[j].name);
+		}
+	}
+	return 0;
+}
+
 static int check_bypass(struct config_checking *check)
 {
 	const struct config *config = check->config;
@@ -219,7 +261,7 @@ static int check_prefix_count(struct config_checking *check)
 	for (unsigned i = 0; i < config->n_pools; i++)
 		n += config->pools[i].n_prefixes;
 	for (unsigned i = 0; i < config->n_realms; i++)
-		n += config->realms[i].n_prefixes;
+		n += config->realms[i].n_prefixes + config->realms[i].n_identity;
 	config_check_path(check, "pools");
 	if (n > WIRE_PREFIXES_MAX)
 		return config_check_refuse(
@@ -247,6 +289,12 @@ static int check_target(struct config_checking *check, uint8_t realm,
 		    "the address is in no prefix of realm \"%s\"; allowed: one of "
 		    "its subscribers",
 		    inside->name);
+	if (inside && any_contains(inside->identity, inside->n_identity, endpoint->address))
+		return config_check_refuse(
+		    check,
+		    "the address is one of realm \"%s\" that is not translated "
+		    "(identity); allowed: another",
+		    inside->name);
 	if (!inside && pool_of(check->config, endpoint->address))
 		return config_check_refuse(check,
 					   "the address is in a pool; allowed: a host outside");
@@ -264,21 +312,34 @@ static int check_statics(struct config_checking *check)
 	for (unsigned i = 0; i < config->n_statics; i++) {
 		const struct config_static *mapping = &config->statics[i];
 		config_check_path(check, "static[%u].external", i);
-		if (!pool_of(config, mapping->external.address))
+		const struct config_pool *pool = pool_of(config, mapping->external.address);
+		bool whole = mapping->protocol == 0;
+		if (!pool)
 			return config_check_refuse(
 			    check, "the address is in no pool; allowed: an address of "
 				   "the pools");
+		if (!mapping->external.port != whole || !mapping->internal.port != whole)
+			return config_check_refuse(
+			    check, "allowed: external and internal with ports, and protocol: "
+				   "tcp or udp; or all three without (1:1)");
+		if (whole && pool->mode == CONFIG_DETERMINISTIC)
+			return config_check_refuse(
+			    check, "the address has the fixed ranges of subscribers; allowed: an "
+				   "address of a pool whose mode is dynamic");
 		for (unsigned j = 0; j < i; j++) {
 			const struct config_static *other = &config->statics[j];
-			if (other->protocol != mapping->protocol)
+			bool all = whole || other->protocol == 0;
+			if (!all && other->protocol != mapping->protocol)
 				continue;
-			if (endpoint_equal(&other->external, &mapping->external))
+			if (other->external.address == mapping->external.address &&
+			    (all || endpoint_equal(&other->external, &mapping->external)))
 				return config_check_refuse(check,
 							   "static[%u] has this external endpoint "
 							   "already; allowed: one owner",
 							   j);
 			if (other->realm == mapping->realm &&
-			    endpoint_equal(&other->internal, &mapping->internal)) {
+			    other->internal.address == mapping->internal.address &&
+			    (all || endpoint_equal(&other->internal, &mapping->internal))) {
 				config_check_path(check, "static[%u].internal", i);
 				return config_check_refuse(
 				    check,
@@ -323,8 +384,11 @@ static int check_redirects(struct config_checking *check)
 			    check, "the address is in no pool; allowed from outside: an "
 				   "address of the pools, others are not routed here");
 		for (unsigned j = 0; j < config->n_statics; j++) {
-			if (config->statics[j].protocol == redirect->protocol &&
-			    endpoint_equal(&config->statics[j].external, &redirect->destination))
+			const struct config_static *other = &config->statics[j];
+			if (other->protocol == 0
+				? other->external.address == redirect->destination.address
+				: other->protocol == redirect->protocol &&
+				      endpoint_equal(&other->external, &redirect->destination))
 				return config_check_refuse(check,
 							   "static[%u] has this external endpoint "
 							   "already; allowed: one owner",
@@ -375,6 +439,8 @@ int config_check(const struct config *config, char *path, unsigned path_size, ch
 		err = config_check_pool(&check, i, &addresses, &blocks);
 	for (unsigned i = 0; !err && i < config->n_realms; i++)
 		err = check_realm(&check, i);
+	for (unsigned i = 0; !err && i < config->n_realms; i++)
+		err = check_identity(&check, i);
 	for (unsigned i = 0; !err && i < config->n_pools; i++)
 		err = config_check_pool_use(&check, i);
 	if (!err)

@@ -138,15 +138,18 @@ static const struct config_key realm_keys[] = {
     {"prefixes", CONFIG_LIST, REALM(prefixes), 1, CONFIG_PREFIXES_MAX, true, .item = CONFIG_PREFIX,
      .count_offset = offsetof(struct config_realm, n_prefixes),
      .item_size = sizeof(struct config_prefix)},
+    {"identity", CONFIG_LIST, REALM(identity), 0, CONFIG_PREFIXES_MAX, .item = CONFIG_PREFIX,
+     .count_offset = offsetof(struct config_realm, n_identity),
+     .item_size = sizeof(struct config_prefix)},
     {"pool", CONFIG_POOL_NAME, REALM(pool), .required = true},
     {NULL},
 };
 
 static const struct config_key static_keys[] = {
     {"realm", CONFIG_REALM_INSIDE, STATIC(realm), .required = true},
-    {"protocol", CONFIG_PROTOCOL, STATIC(protocol), .required = true},
-    {"external", CONFIG_ENDPOINT, STATIC(external), .required = true},
-    {"internal", CONFIG_ENDPOINT, STATIC(internal), .required = true},
+    {"protocol", CONFIG_STATIC_PROTOCOL, STATIC(protocol)},
+    {"external", CONFIG_STATIC_ENDPOINT, STATIC(external), .required = true},
+    {"internal", CONFIG_STATIC_ENDPOINT, STATIC(internal), .required = true},
     {NULL},
 };
 

@@ -31,6 +31,8 @@ enum config_kind {
 	CONFIG_PREFIX,	     /* struct config_prefix */
 	CONFIG_ENDPOINT,     /* struct nat_endpoint */
 	CONFIG_PROTOCOL,     /* uint8_t: tcp or udp */
+	CONFIG_STATIC_PROTOCOL, /* uint8_t: tcp, udp, or all (0) */
+	CONFIG_STATIC_ENDPOINT, /* struct nat_endpoint; without a port: 0 */
 	CONFIG_BY_ADDRESS,   /* uint8_t: dccp, esp, gre, sctp, udplite */
 	CONFIG_REALM_ID,     /* uint8_t */
 	CONFIG_REALM_INSIDE, /* uint8_t, by name */

@@ -359,6 +359,20 @@ static int read_endpoint(const char *text, struct nat_endpoint *at, char *why, u
 	return 0;
 }
 
+/* A static mapping's: of an endpoint, or of a whole address. */
+static int read_static_endpoint(const char *text, struct nat_endpoint *at, char *why,
+				unsigned why_size)
+{
+	memset(at, 0, sizeof *at);
+	if (strchr(text, ':'))
+		return read_endpoint(text, at, why, why_size);
+	if (inet_pton(AF_INET, text, &at->address) != 1 || at->address == 0)
+		return fail(SHOW " is neither an endpoint nor an address; allowed: ADDRESS:PORT, or "
+				 "ADDRESS for all of it (1:1)",
+			    text);
+	return 0;
+}
+
 static int read_protocol(const char *text, uint8_t *at, char *why, unsigned why_size)
 {
 	if (strcasecmp(text, "tcp") == 0)
@@ -370,20 +384,12 @@ static int read_protocol(const char *text, uint8_t *at, char *why, unsigned why_
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	uint8_t protocol;
-} by_address[] = {
-    {"dccp", NAT_DCCP}, {"esp", NAT_ESP},	  {"gre", NAT_GRE},
-    {"sctp", NAT_SCTP}, {"udplite", NAT_UDPLITE},
-};
-enum { BY_ADDRESS = sizeof by_address / sizeof by_address[0] };
-
 static int read_by_address(const char *text, uint8_t *at, char *why, unsigned why_size)
 {
-	for (unsigned i = 0; i < BY_ADDRESS; i++) {
-		if (strcasecmp(text, by_address[i].name) == 0) {
-			*at = by_address[i].protocol;
+	for (unsigned protocol = 0; protocol <= UINT8_MAX; protocol++) {
+		if (nat_protocol_by_address((uint8_t)protocol) &&
+		    strcasecmp(text, nat_protocol_name(protocol)) == 0) {
+			*at = (uint8_t)protocol;
 			return 0;
 		}
 	}
@@ -476,6 +482,14 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_endpoint(text, at, why, why_size);
 	case CONFIG_PROTOCOL:
 		return read_protocol(text, at, why, why_size);
+	case CONFIG_STATIC_PROTOCOL:
+		if (strcasecmp(text, "all") == 0) {
+			*(uint8_t *)at = 0;
+			return 0;
+		}
+		return read_protocol(text, at, why, why_size);
+	case CONFIG_STATIC_ENDPOINT:
+		return read_static_endpoint(text, at, why, why_size);
 	case CONFIG_BY_ADDRESS:
 		return read_by_address(text, at, why, why_size);
 	case CONFIG_REALM_INSIDE:
@@ -573,13 +587,24 @@ void config_value_print(enum config_kind kind, const struct config *references, 
 		inet_ntop(AF_INET, &endpoint->address, buffer, sizeof buffer);
 		fprintf(out, "\"%s:%u\"", buffer, ntohs(endpoint->port));
 		return;
+	case CONFIG_STATIC_ENDPOINT:
+		inet_ntop(AF_INET, &endpoint->address, buffer, sizeof buffer);
+		if (endpoint->port)
+			fprintf(out, "\"%s:%u\"", buffer, ntohs(endpoint->port));
+		else
+			fprintf(out, "\"%s\"", buffer);
+		return;
+	case CONFIG_STATIC_PROTOCOL:
+		if (*(const uint8_t *)at == 0) {
+			fputs("all", out);
+			return;
+		}
+		/* fall through */
 	case CONFIG_PROTOCOL:
 		fputs(*(const uint8_t *)at == NAT_TCP ? "tcp" : "udp", out);
 		return;
 	case CONFIG_BY_ADDRESS:
-		for (unsigned i = 0; i < BY_ADDRESS; i++)
-			if (by_address[i].protocol == *(const uint8_t *)at)
-				fputs(by_address[i].name, out);
+		fputs(nat_protocol_name(*(const uint8_t *)at), out);
 		return;
 	case CONFIG_REALM_INSIDE:
 	case CONFIG_REALM_ANY:

@@ -111,6 +111,8 @@ static unsigned take_port(struct table *t, struct mapping *m, uint32_t index, un
 {
 	struct portpool_share *share = &subscriber_at(t, m->subscriber)->share;
 
+	if (subscriber_at(t, m->subscriber)->one_to_one)
+		return one_to_one_take(t, m, index, wanted);
 	if (nat_protocol_by_address(m->protocol)) {
 		if (!mapping_allowed(t, pool, m->protocol))
 			return NAT_REASON_PROTOCOL;
@@ -169,7 +171,7 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 		table_journal(t, JOURNAL_BLOCK_GRANT, m, 0);
 		event_block(t, EVENT_BLOCK_ALLOCATED, m);
 	}
-	if (nat_protocol_by_address(protocol))
+	if (nat_protocol_by_address(protocol) && !(m->flags & MAPPING_WHOLE))
 		event_address(t, EVENT_ADDRESS_ALLOCATED, m);
 	table_journal(t, JOURNAL_MAPPING_CREATE, m, 0);
 	struct nat_endpoint external = mapping_external(t, m);
@@ -252,6 +254,8 @@ void mapping_release(struct table *t, uint32_t index)
 		      0);
 	if (m->flags & MAPPING_STATIC) {
 		event_static(t, EVENT_STATIC_REMOVED, m);
+		portpool_unreserve(t->pools, m->place);
+	} else if (m->flags & MAPPING_WHOLE) {
 		portpool_unreserve(t->pools, m->place);
 	} else {
 		bool freed = false;

@@ -38,18 +38,32 @@ uint32_t negative_tell(struct table *t, uint8_t protocol, const struct nat_endpo
 	return t->config.negative_ttl_ms;
 }
 
+static void end(struct table *t, struct negative *n)
+{
+	struct wire_notice notice = {
+	    .tuple = {.destination = n->address,
+		      .destination_port = n->port,
+		      .protocol = n->protocol},
+	};
+	directory_notice(t, n->told & t->active, WIRE_INVALIDATE, &notice);
+	n->until_ms = 0;
+}
+
 void negative_end(struct table *t, uint8_t protocol, const struct nat_endpoint *external)
 {
 	if (monotime_ms(t->now) >= t->negatives_until_ms) /* none at all: the usual case */
 		return;
 	struct negative *n = place_of(t, protocol, external);
-	if (monotime_ms(t->now) >= n->until_ms || !is_of(n, protocol, external))
-		return;
-	struct wire_notice notice = {
-	    .tuple = {.destination = external->address,
-		      .destination_port = external->port,
-		      .protocol = protocol},
-	};
-	directory_notice(t, n->told & t->active, WIRE_INVALIDATE, &notice);
-	n->until_ms = 0;
+	if (monotime_ms(t->now) < n->until_ms && is_of(n, protocol, external))
+		end(t, n);
+}
+
+/* All endpoints of the address: each has an owner now (static 1:1). */
+void negative_end_address(struct table *t, nat_be32 address)
+{
+	int64_t now_ms = monotime_ms(t->now);
+
+	for (unsigned i = 0; now_ms < t->negatives_until_ms && i < NEGATIVES; i++)
+		if (now_ms < t->negatives[i].until_ms && t->negatives[i].address == address)
+			end(t, &t->negatives[i]);
 }

@@ -121,6 +121,8 @@ unsigned portpool_allocate_address(struct portpool *pools, struct portpool_share
  * 0 has a place as well.
  */
 void portpool_dedicate(struct portpool *pools, nat_be32 address, bool dedicated);
+bool portpool_is_deterministic(const struct portpool *pools, nat_be32 address);
+bool portpool_is_dedicated(const struct portpool *pools, nat_be32 address);
 bool portpool_address_used(const struct portpool *pools, nat_be32 address);
 
 /*

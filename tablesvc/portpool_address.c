@@ -181,6 +181,20 @@ void portpool_dedicate(struct portpool *pools, nat_be32 address, bool dedicated)
 	portpool_set_member(pools, (uint32_t)index);
 }
 
+bool portpool_is_deterministic(const struct portpool *pools, nat_be32 address)
+{
+	int64_t index = portpool_find(pools, ntohl(address));
+
+	return index >= 0 && pools->addresses[index].is_fixed;
+}
+
+bool portpool_is_dedicated(const struct portpool *pools, nat_be32 address)
+{
+	int64_t index = portpool_find(pools, ntohl(address));
+
+	return index >= 0 && pools->addresses[index].dedicated;
+}
+
 bool portpool_address_used(const struct portpool *pools, nat_be32 address)
 {
 	int64_t index = portpool_find(pools, ntohl(address));

@@ -29,6 +29,8 @@ unsigned portpool_claim(struct portpool *pools, struct portpool_share *share, un
 		return NAT_REASON_NOT_CONFIGURED;
 	if (spot.block == NO_BLOCK || portpool_is_used(pools, &spot))
 		return NAT_REASON_PORTS_EXHAUSTED;
+	if (pools->addresses[spot.address].dedicated)
+		return NAT_REASON_PORTS_EXHAUSTED;
 	if (portpool_is_elsewhere(pools, share, pool))
 		portpool_detach(pools, share);
 	share->pool = (uint16_t)pool;

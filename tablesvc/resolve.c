@@ -43,6 +43,28 @@ static void no_mapping(struct table *t, struct dataplane *d, const struct nat_tu
 	answer->ttl_ms = negative_tell(t, tuple->protocol, &external, UINT64_C(1) << d->bit);
 }
 
+/*
+ * The mapping of the tuple's destination, a new one if that has a static 1:1. It may have no session
+ * yet: whoever gets it calls mapping_release in the end. 0: *answer says why not.
+ */
+static uint32_t find_external(struct table *t, struct dataplane *d, const struct wire_request *r,
+			      struct wire_answer *answer)
+{
+	const struct nat_tuple *tuple = &r->tuple;
+	struct nat_endpoint external = {.address = tuple->destination,
+					.port = tuple->destination_port};
+	uint32_t mapping = mapping_by_external(t, tuple->protocol, &external);
+	const struct config_static *entry;
+
+	if (mapping && !(mapping_at(t, mapping)->flags & MAPPING_RETIRED))
+		return mapping;
+	entry = mapping ? NULL : one_to_one_of(t, tuple->destination);
+	if (entry)
+		return resolve_open_one_to_one(t, d, r, entry, answer);
+	no_mapping(t, d, tuple, answer);
+	return 0;
+}
+
 static void resolve_redirect(struct table *t, struct dataplane *d, const struct wire_request *r,
 			     uint16_t redirect, struct wire_answer *answer)
 {
@@ -89,10 +111,10 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_NOT_CONFIGURED);
 		else if (!t->config.hairpinning)
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
-		else if (!mapping)
-			no_mapping(t, d, tuple, answer);
-		else
+		else if ((mapping = find_external(t, d, r, answer))) {
 			resolve_hairpin(t, d, r, mapping, answer);
+			mapping_release(t, mapping);
+		}
 		return;
 	}
 	if (!resolve_in_realm(t, tuple->realm, tuple->source)) {
@@ -111,8 +133,6 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 		       struct wire_answer *answer)
 {
 	const struct nat_tuple *tuple = &r->tuple;
-	struct nat_endpoint external = {.address = tuple->destination,
-					.port = tuple->destination_port};
 	struct nat_endpoint remote = {.address = tuple->source, .port = tuple->source_port};
 
 	uint16_t redirect = resolve_redirect_of(t, tuple);
@@ -124,14 +144,14 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_FILTERED);
 		return;
 	}
-	uint32_t mapping = mapping_by_external(t, tuple->protocol, &external);
-	if (!mapping || (mapping_at(t, mapping)->flags & MAPPING_RETIRED)) {
-		no_mapping(t, d, tuple, answer);
+	uint32_t mapping = find_external(t, d, r, answer);
+	if (!mapping)
+		return;
+	uint32_t session = resolve_open_inbound(t, d, r, mapping, remote, 0, answer);
+	if (!session) {
+		mapping_release(t, mapping);
 		return;
 	}
-	uint32_t session = resolve_open_inbound(t, d, r, mapping, remote, 0, answer);
-	if (!session)
-		return;
 	if (resolve_egress(t, session_at(t, session)) != NAT_REALM_OUTSIDE) {
 		/* it lives in another realm */
 		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_FILTERED);

@@ -16,8 +16,9 @@ static void refuse_creation(struct table *t, struct wire_answer *answer, uint32_
 {
 	if (subscriber)
 		subscriber_at(t, subscriber)->refused++;
-	/* What is not translated at all is dropped, here as in the dataplane. */
-	resolve_refuse(t, answer, reason == NAT_REASON_PROTOCOL ? NAT_DROP : NAT_REJECT, reason);
+	/* What is not translated at all is dropped, here as in the dataplane; what soon is, too. */
+	bool silently = reason == NAT_REASON_PROTOCOL || reason == NAT_REASON_BUSY;
+	resolve_refuse(t, answer, silently ? NAT_DROP : NAT_REJECT, reason);
 }
 
 /*
@@ -99,7 +100,7 @@ uint32_t resolve_open_outbound(struct table *t, const struct dataplane *d,
 static bool filter_allows(const struct table *t, uint32_t mapping, nat_be32 remote, uint8_t *flags)
 {
 	const struct mapping *m = mapping_at(t, mapping);
-	if (m->flags & (MAPPING_STATIC | MAPPING_EXPLICIT))
+	if (m->flags & (MAPPING_STATIC | MAPPING_EXPLICIT | MAPPING_WHOLE))
 		return true;
 	if (m->flags & MAPPING_REDIRECT)
 		return false;
@@ -136,4 +137,21 @@ uint32_t resolve_open_inbound(struct table *t, const struct dataplane *d,
 		return 0;
 	}
 	return session;
+}
+
+/* The mapping that an external endpoint of a static 1:1 gets when the first packet comes to it. */
+uint32_t resolve_open_one_to_one(struct table *t, const struct dataplane *d,
+				 const struct wire_request *r, const struct config_static *entry,
+				 struct wire_answer *answer)
+{
+	uint32_t mapping = 0;
+
+	if (!may_make(t, d, r, answer))
+		return 0;
+	unsigned reason =
+	    mapping_create(t, entry->realm, r->tuple.protocol, entry->internal.address,
+			   r->tuple.destination_port, 0, 0, &mapping);
+	if (reason != NAT_REASON_NONE)
+		resolve_refuse(t, answer, NAT_DROP, reason);
+	return mapping;
 }

@@ -20,6 +20,11 @@ uint32_t resolve_open_inbound(struct table *t, const struct dataplane *d,
 			      const struct wire_request *r, uint32_t mapping, struct nat_endpoint remote, uint8_t flags,
 			      struct wire_answer *answer);
 
+/* The mapping of the tuple's destination, which has a static 1:1; the caller releases it again. */
+uint32_t resolve_open_one_to_one(struct table *t, const struct dataplane *d,
+				 const struct wire_request *r, const struct config_static *entry,
+				 struct wire_answer *answer);
+
 /* resolve_answer.c */
 
 /* The asker becomes a holder; its packet is activity. */

@@ -78,13 +78,14 @@ static bool static_in(const static_pb *m, struct config_static *out)
 {
 	memset(out, 0, sizeof *out);
 	if (!m->external || !m->internal || m->realm < NAT_REALM_INSIDE ||
-	    m->realm > NAT_REALM_MAX || !wire_protocol_known(m->protocol) ||
+	    m->realm > NAT_REALM_MAX || (m->protocol && !wire_protocol_known(m->protocol)) ||
 	    !endpoint_in(m->external, &out->external) || !endpoint_in(m->internal, &out->internal))
 		return false;
 	out->realm = (uint8_t)m->realm;
 	out->protocol = (uint8_t)m->protocol;
-	return out->external.address && out->external.port && out->internal.address &&
-	       out->internal.port;
+	bool whole = out->protocol == 0; /* 1:1: neither protocol nor ports */
+	return out->external.address && out->internal.address && !out->external.port == whole &&
+	       !out->internal.port == whole;
 }
 
 char *admin_text(const char *s)
@@ -128,21 +129,25 @@ static void static_add(struct peer *peer, const void *message)
 	conat__v1__static_reply__init(&r);
 	if (!static_in(message, &mapping)) {
 		refuse(peer, ERR_INVALID,
-		       "a static mapping needs realm (1 to 255), protocol (1, 6, 17), and an "
-		       "external and an internal IPv4 address with port");
+		       "a static mapping needs realm (1 to 255), protocol (6, 17), and an "
+		       "external and an internal IPv4 address with port, or realm and the two "
+		       "addresses alone (1:1)");
 		return;
 	}
 	int err = table_static_add(peer->server->table, &mapping, rpc_loop_now(peer->server->loop),
 				   &state);
 	if (err) {
 		refuse(peer, err,
-		       err == ERR_EXISTS    ? "the external endpoint has a static mapping already"
-		       : err == ERR_INVALID ? "the external endpoint is in no pool, or the realm "
-					      "is not configured"
+		       err == ERR_EXISTS    ? "one of the endpoints has a static mapping already"
+		       : err == ERR_INVALID ? "the external endpoint is in no pool, or has a "
+					      "subscriber's fixed range, or the realm is not "
+					      "configured"
 		       : err == ERR_FULL    ? "no room for one more static mapping"
 					    : NULL);
 		return;
 	}
+	if (mapping.protocol == 0) /* 1:1: dataplanes ask about every protocol now */
+		server_nat_push(peer->server);
 	r.state = admin_text(state);
 	reply_and_end(peer, &r.base);
 }
@@ -162,6 +167,8 @@ static void static_delete(struct peer *peer, const void *message)
 		refuse(peer, err, err == ERR_NOT_FOUND ? "no such static mapping" : NULL);
 		return;
 	}
+	if (mapping.protocol == 0)
+		server_nat_push(peer->server);
 	r.state = admin_text("deleted");
 	reply_and_end(peer, &r.base);
 }

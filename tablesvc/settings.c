@@ -34,6 +34,10 @@ int settings_copy(struct config *to, const struct config *from)
 		    copy_of(from->pools[i].prefixes, from->pools[i].n_prefixes,
 			    sizeof(struct config_prefix), &err);
 	for (unsigned i = 0; to->realms && i < to->n_realms; i++)
+		to->realms[i].identity =
+		    copy_of(from->realms[i].identity, from->realms[i].n_identity,
+			    sizeof(struct config_prefix), &err);
+	for (unsigned i = 0; to->realms && i < to->n_realms; i++)
 		to->realms[i].prefixes =
 		    copy_of(from->realms[i].prefixes, from->realms[i].n_prefixes,
 			    sizeof(struct config_prefix), &err);
@@ -46,8 +50,10 @@ void settings_free(struct config *settings)
 {
 	for (unsigned i = 0; settings->pools && i < settings->n_pools; i++)
 		free(settings->pools[i].prefixes);
-	for (unsigned i = 0; settings->realms && i < settings->n_realms; i++)
+	for (unsigned i = 0; settings->realms && i < settings->n_realms; i++) {
 		free(settings->realms[i].prefixes);
+		free(settings->realms[i].identity);
+	}
 	free(settings->pools);
 	free(settings->realms);
 	free(settings->bypass);

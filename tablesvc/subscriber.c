@@ -53,7 +53,7 @@ uint32_t subscriber_get(struct table *t, uint8_t realm, nat_be32 address, uint16
 void subscriber_release(struct table *t, uint32_t index)
 {
 	struct subscriber *s = subscriber_at(t, index);
-	if (s->n_mappings > 0 || s->share.n_blocks > 0)
+	if (s->one_to_one || s->n_mappings > 0 || s->share.n_blocks > 0)
 		return;
 	uint32_t *link = subscriber_bucket(t, s->realm, s->address, s->redirect);
 	while (*link != index)

@@ -345,6 +345,14 @@ void table_wire_config(const struct table *t, struct wire_config *out)
 	out->icmp_errors_per_second = c->icmp_errors_per_second;
 	out->mss_clamp = c->mss_clamp;
 	out->no_icmp_outside = !c->icmp_errors_outside;
+	/* A whole address is its host's in every protocol, whatever the pool allows. */
+	for (uint32_t i = 0; i < t->n_statics && !out->n_protocols; i++)
+		if (t->statics[i].used && one_to_one_is(&t->statics[i].mapping)) {
+			static const uint8_t all[] = {NAT_DCCP, NAT_GRE, NAT_ESP, NAT_SCTP,
+						      NAT_UDPLITE};
+			memcpy(out->protocols, all, sizeof all);
+			out->n_protocols = sizeof all;
+		}
 	for (unsigned i = 0; i < c->n_pools; i++)
 		for (unsigned k = 0; k < c->pools[i].n_protocols; k++)
 			if (!memchr(out->protocols, c->pools[i].protocols[k], out->n_protocols))

@@ -96,6 +96,7 @@ enum mapping_flag {
 	MAPPING_RETIRED = 2,  /* out of the internal hash: goes when its sessions are clean */
 	MAPPING_INDEXED = 8,  /* its remote addresses are in the filter hash */
 	MAPPING_EXPLICIT = 16, /* asked for by PCP: stays for its lifetime, and everybody may send */
+	MAPPING_WHOLE = 32,    /* of a static 1:1: at its own port, and everybody may send */
 	MAPPING_REDIRECT = 4, /* made by a redirect rule: the internal endpoint is in from_realm */
 };
 
@@ -135,6 +136,7 @@ struct subscriber {
 	uint64_t refused;
 	uint8_t realm, used;
 	uint16_t redirect; /* rule + 1: all its clients share one subscriber */
+	uint16_t one_to_one; /* static entry + 1: it has a whole external address */
 };
 
 /* A slab of elements 1 to capacity, with a free list through a caller-chosen link. */
@@ -218,7 +220,7 @@ struct holder_bit {
 
 struct static_entry {
 	struct config_static mapping;
-	uint32_t index; /* of its mapping while active, else 0 */
+	uint32_t index; /* of its mapping (1:1: subscriber) while active, else 0 */
 	bool used, from_config;
 	const char *state;
 };
@@ -403,6 +405,7 @@ void prefetch_batch(struct table *t, const struct wire_request *requests, unsign
 /* negative.c */
 uint32_t negative_tell(struct table *t, uint8_t protocol, const struct nat_endpoint *e, uint64_t bit);
 void negative_end(struct table *t, uint8_t protocol, const struct nat_endpoint *external);
+void negative_end_address(struct table *t, nat_be32 address);
 
 /* fragments.c */
 int fragment_table_new(struct table *t);
@@ -432,6 +435,16 @@ bool outbox_notice(struct outbox *box, unsigned kind, const struct wire_notice *
 		   uint64_t position, int64_t now_ms, uint32_t batch_max);
 void outbox_void(struct outbox *box);
 bool outbox_flush(struct outbox *box, uint64_t position, int64_t now_ms);
+
+/* one_to_one.c: a static with protocol 0 */
+bool one_to_one_is(const struct config_static *mapping);
+void one_to_one_begin(struct table *t, const struct config_static *wanted);
+bool one_to_one_activate(struct table *t, struct static_entry *e, bool *full);
+void one_to_one_end(struct table *t, const struct static_entry *e, uint32_t index);
+unsigned one_to_one_take(struct table *t, struct mapping *m, uint32_t index,
+			 const struct nat_endpoint *wanted);
+/* The active entry that has the external address, or NULL. */
+const struct config_static *one_to_one_of(const struct table *t, nat_be32 external);
 
 /* statics.c */
 int statics_add(struct table *t, const struct config_static *mapping, bool from_config,

@@ -61,7 +61,7 @@ unsigned table_mappings(struct table *t, const struct table_filter *filter, uint
 		    .internal = {.address = m->internal, .port = m->internal_port},
 		    .external = mapping_external(t, m),
 		    .sessions = m->n_live,
-		    .is_static = m->flags & MAPPING_STATIC,
+		    .is_static = (m->flags & (MAPPING_STATIC | MAPPING_WHOLE)) != 0,
 		    .pool = name_of_pool(t, m->place),
 		};
 	}

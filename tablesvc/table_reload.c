@@ -58,7 +58,7 @@ static bool is_retired(const struct table *t, const struct mapping *m)
 {
 	if (portpool_retired(t->pools, m->place))
 		return true;
-	return nat_protocol_by_address(m->protocol) &&
+	return nat_protocol_by_address(m->protocol) && !(m->flags & MAPPING_WHOLE) &&
 	       !mapping_allowed(t, portpool_pool(t->pools, m->place), m->protocol);
 }
 
@@ -83,8 +83,7 @@ static void reload_statics(struct table *t)
 {
 	for (uint32_t i = 0; i < t->n_statics; i++) {
 		struct static_entry *e = &t->statics[i];
-		bool gone = portpool_place(t->pools, e->mapping.protocol, &e->mapping.external) ==
-			    PORTPOOL_NONE;
+		bool gone = !portpool_has_address(t->pools, e->mapping.external.address);
 		if (e->used && (gone || (e->from_config && !has_static(&t->config, &e->mapping))))
 			statics_remove(t, e);
 	}

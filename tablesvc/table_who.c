@@ -64,7 +64,7 @@ static const struct mapping *of_block(const struct table *t, nat_be32 address, u
 			const struct nat_endpoint external = {.address = address,
 							      .port = nat_swap16((uint16_t)port)};
 			uint32_t owner = mapping_by_external(t, protocols[i], &external);
-			if (owner && !(mapping_at(t, owner)->flags & MAPPING_STATIC))
+			if (owner && !(mapping_at(t, owner)->flags & (MAPPING_STATIC | MAPPING_WHOLE)))
 				return mapping_at(t, owner);
 		}
 	return NULL;
@@ -73,26 +73,22 @@ static const struct mapping *of_block(const struct table *t, nat_be32 address, u
 /* Static 1:1: it is its host's, used or not. */
 static unsigned whole_address(const struct table *t, nat_be32 address, struct table_who_row *row)
 {
-	for (uint32_t i = 0; i < t->n_statics; i++) {
-		const struct static_entry *e = &t->statics[i];
-		const struct nat_endpoint any = {.address = address};
-		if (!e->used || !e->index || e->mapping.protocol ||
-		    e->mapping.external.address != address)
-			continue;
-		uint64_t place = portpool_place(t->pools, NAT_ICMP, &any);
-		*row = (struct table_who_row){
-		    .kind = "static",
-		    .realm = e->mapping.realm,
-		    .realm_name = name_of_realm(t, e->mapping.realm),
-		    .pool = place == PORTPOOL_NONE ? "removed" : name_of_pool(t, place),
-		    .redirect = "",
-		    .internal.address = e->mapping.internal.address,
-		    .external = address,
-		    .last_port = UINT16_MAX,
-		};
-		return 1;
-	}
-	return 0;
+	const struct config_static *whole = one_to_one_of(t, address);
+	const struct nat_endpoint any = {.address = address};
+
+	if (!whole)
+		return 0;
+	*row = (struct table_who_row){
+	    .kind = "static",
+	    .realm = whole->realm,
+	    .realm_name = name_of_realm(t, whole->realm),
+	    .pool = name_of_pool(t, portpool_place(t->pools, NAT_ICMP, &any)),
+	    .redirect = "",
+	    .internal.address = whole->internal.address,
+	    .external = address,
+	    .last_port = UINT16_MAX,
+	};
+	return 1;
 }
 
 unsigned table_who(const struct table *t, const struct nat_endpoint *external, uint8_t protocol,

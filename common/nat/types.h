@@ -120,6 +120,32 @@ NAT_INLINE bool nat_protocol_by_port(uint8_t protocol)
 	return protocol == NAT_UDP || protocol == NAT_TCP || protocol == NAT_ICMP;
 }
 
+#ifndef __bpf__
+/* As people write it, or NULL. */
+static inline const char *nat_protocol_name(unsigned protocol)
+{
+	switch (protocol) {
+	case NAT_ICMP:
+		return "icmp";
+	case NAT_TCP:
+		return "tcp";
+	case NAT_UDP:
+		return "udp";
+	case NAT_DCCP:
+		return "dccp";
+	case NAT_GRE:
+		return "gre";
+	case NAT_ESP:
+		return "esp";
+	case NAT_SCTP:
+		return "sctp";
+	case NAT_UDPLITE:
+		return "udplite";
+	}
+	return NULL;
+}
+#endif
+
 NAT_INLINE bool nat_tuple_equal(const struct nat_tuple *a, const struct nat_tuple *b)
 {
 	return a->source == b->source && a->destination == b->destination &&

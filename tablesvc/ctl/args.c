@@ -26,11 +26,13 @@ static const struct {
     [ARGS_SESSIONS] = {"sessions", NULL, "", "mappings with remote endpoints and holders", 0, 0},
     [ARGS_SUBSCRIBERS] = {"subscribers", NULL, "", "internal addresses with port blocks", 0, 0},
     [ARGS_POOLS] = {"pools", NULL, "", "external addresses and their blocks", 0, 0},
-    [ARGS_STATIC_LIST] = {"static", "list", "", "port forwards", 0, 0},
+    [ARGS_STATIC_LIST] = {"static", "list", "", "port forwards and 1:1 addresses", 0, 0},
     [ARGS_STATIC_ADD] = {"static", "add", "PROTOCOL EXTERNAL INTERNAL",
-			 "forward an external endpoint until a restart or reload", 3, 3},
-    [ARGS_STATIC_DEL] = {"static", "del", "PROTOCOL EXTERNAL [INTERNAL]", "end a port forward", 2,
-			 3},
+			 "forward an external endpoint, or with \"all\" an address (1:1), until a "
+			 "restart or reload",
+			 3, 3},
+    [ARGS_STATIC_DEL] = {"static", "del", "PROTOCOL EXTERNAL [INTERNAL]", "end a port forward or a 1:1",
+			 2, 3},
     [ARGS_DELETE] = {"delete", NULL, "", "end mappings that match; needs one address", 0, 0},
     [ARGS_DRAIN] = {"drain", NULL, "DATAPLANE", "new flows go elsewhere; by name or number", 1, 1},
     [ARGS_WHO] = {"who", NULL, "ADDRESS:PORT", "whose an external endpoint is, or was (--at, --log)",
@@ -74,7 +76,8 @@ static const struct {
     {SUBSCRIBER, "subscriber", "A", FILTERED, "internal address"},
     {EXTERNAL, "external", "A[:P]", WITH_ENDPOINTS, "external endpoint"},
     {REMOTE, "remote", "A[:P]", WITH_ENDPOINTS, "remote endpoint"},
-    {PROTOCOL, "protocol", "tcp|udp|icmp", WITH_ENDPOINTS | BIT(ARGS_WHO), ""},
+    {PROTOCOL, "protocol", "NAME", WITH_ENDPOINTS | BIT(ARGS_WHO),
+     "tcp, udp, icmp, dccp, esp, gre, sctp, udplite"},
     {REALM, "realm", "N", FILTERED | STATIC_CHANGE, "1 to 255; static: default 1"},
     {LIMIT, "limit", "N", FILTERED & ~BIT(ARGS_DELETE), "rows"},
     {UNDO, "undo", NULL, BIT(ARGS_DRAIN), "take new flows again"},
@@ -153,13 +156,34 @@ static bool parse_endpoint(const char *text, bool port_needed, struct nat_endpoi
 	return inet_pton(AF_INET, address, &out->address) == 1 && out->address != 0;
 }
 
-static bool parse_protocol(const char *text, bool icmp, uint8_t *out)
+static bool parse_protocol(const char *text, uint8_t *out)
 {
-	*out = strcasecmp(text, "tcp") == 0    ? NAT_TCP
-	       : strcasecmp(text, "udp") == 0  ? NAT_UDP
-	       : strcasecmp(text, "icmp") == 0 ? NAT_ICMP
-					       : 0;
-	return *out != 0 && (icmp || *out != NAT_ICMP);
+	for (unsigned protocol = 0; protocol <= UINT8_MAX; protocol++) {
+		const char *name = nat_protocol_name(protocol);
+		if (!name || strcasecmp(text, name) != 0)
+			continue;
+		*out = (uint8_t)protocol;
+		return true;
+	}
+	return false;
+}
+
+/* Of a static mapping: tcp, udp, or all, then without ports (1:1). */
+static int take_static(struct args *args, int argc, char **argv, FILE *err)
+{
+	bool whole = strcasecmp(argv[0], "all") == 0;
+	const char *form = whole ? "ADDRESS (1:1 has no ports)" : "ADDRESS:PORT";
+
+	if (!whole && (!parse_protocol(argv[0], &args->protocol) ||
+		       (args->protocol != NAT_TCP && args->protocol != NAT_UDP)))
+		return wrong(err, "static: %s: allowed are tcp, udp, all", argv[0]);
+	if (!parse_endpoint(argv[1], !whole, &args->external) || !args->external.port != whole)
+		return wrong(err, "static: %s: not %s", argv[1], form);
+	if (argc == 3 && (!parse_endpoint(argv[2], !whole, &args->internal) ||
+			  !args->internal.port != whole))
+		return wrong(err, "static: %s: not %s", argv[2], form);
+	args->realm = args->realm ? args->realm : NAT_REALM_INSIDE;
+	return 0;
 }
 
 static bool copy_path(char *out, size_t size, const char *text)
@@ -222,9 +246,10 @@ static int take(struct args *args, enum option_id id, const char *value, FILE *e
 			   ? 0
 			   : wrong(err, "--remote %s: not ADDRESS or ADDRESS:PORT", value);
 	case PROTOCOL:
-		return parse_protocol(value, true, &args->protocol)
+		return parse_protocol(value, &args->protocol)
 			   ? 0
-			   : wrong(err, "--protocol %s: allowed are tcp, udp, icmp", value);
+			   : wrong(err, "--protocol %s: allowed are tcp, udp, icmp, dccp, esp, gre, "
+					"sctp, udplite", value);
 	case REALM:
 		if (!parse_number(value, 1, NAT_REALM_MAX, &number))
 			return wrong(err, "--realm %s: allowed are 1 to %d", value, NAT_REALM_MAX);
@@ -308,15 +333,8 @@ static int take_operands(struct args *args, int argc, char **argv, FILE *err)
 		if (!args->at && args->n_logs)
 			return wrong(err, "who: --log needs --at TIME");
 	}
-	if (BIT(args->command) & STATIC_CHANGE) {
-		if (!parse_protocol(argv[0], false, &args->protocol))
-			return wrong(err, "static: %s: allowed are tcp, udp", argv[0]);
-		if (!parse_endpoint(argv[1], true, &args->external))
-			return wrong(err, "static: %s: not ADDRESS:PORT", argv[1]);
-		if (argc == 3 && !parse_endpoint(argv[2], true, &args->internal))
-			return wrong(err, "static: %s: not ADDRESS:PORT", argv[2]);
-		args->realm = args->realm ? args->realm : NAT_REALM_INSIDE;
-	}
+	if (BIT(args->command) & STATIC_CHANGE)
+		return take_static(args, argc, argv, err);
 	return 0;
 }
 

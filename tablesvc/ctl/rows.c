@@ -46,7 +46,8 @@ static value address_of(const endpoint_pb *e, char buffer[ENDPOINT_BYTES])
 static value protocol(uint32_t n, char buffer[ENDPOINT_BYTES])
 {
 	snprintf(buffer, ENDPOINT_BYTES, "%" PRIu32, n);
-	return text(n == NAT_TCP ? "tcp" : n == NAT_UDP ? "udp" : n == NAT_ICMP ? "icmp" : buffer);
+	const char *name = nat_protocol_name(n);
+	return text(name ? name : buffer);
 }
 
 /* ---- replies ---- */
@@ -264,11 +265,12 @@ static void print_static(struct run *run, const void *reply)
 {
 	const Conat__V1__StaticMapping *r = reply;
 	char a[3][ENDPOINT_BYTES];
+	bool whole = r->protocol == 0; /* 1:1 */
 	const value values[] = {
 	    number(r->realm),
-	    protocol(r->protocol, a[0]),
-	    endpoint(r->external, a[1]),
-	    endpoint(r->internal, a[2]),
+	    whole ? text("all") : protocol(r->protocol, a[0]),
+	    whole ? address_of(r->external, a[1]) : endpoint(r->external, a[1]),
+	    whole ? address_of(r->internal, a[2]) : endpoint(r->internal, a[2]),
 	    text(r->origin),
 	    text(r->state),
 	};

@@ -92,6 +92,21 @@ class Conatctl(unittest.TestCase):
         self.expect(4, "static", "del", *mine)
         self.assertEqual(self.service.rows("mappings", "--subscriber", "10.0.0.9"), [])
 
+    def test_one_to_one(self):
+        """Static 1:1 by hand: a whole address, in rows, in JSON and in the table for people."""
+        self.expect(0, "static", "add", "all", "192.0.2.11", "10.0.0.11")
+        added, = [row for row in self.service.rows("static", "list")
+                  if row["external"] == "192.0.2.11"]
+        self.assertEqual(added, {"realm": 1, "protocol": "all", "external": "192.0.2.11",
+                                 "internal": "10.0.0.11", "origin": "operator",
+                                 "state": "active"})
+        out, _ = self.expect(0, "static", "list")
+        self.assertRegex(out, r"all +192\.0\.2\.11 +10\.0\.0\.11 +operator +active")
+        _, err = self.expect(1, "static", "add", "tcp", "192.0.2.11:80", "10.0.0.12:80")
+        self.assertIn("has a static mapping already", err)
+        self.expect(0, "static", "del", "all", "192.0.2.11")
+        self.expect(4, "static", "del", "all", "192.0.2.11")
+
     def test_static_ports_below_the_pools_range(self):
         self.expect(0, "static", "add", "tcp", "192.0.2.3:22", "10.0.0.22:22")
         row, = self.service.rows("mappings", "--external", "192.0.2.3:22")

@@ -109,11 +109,13 @@ Test(config, every_kind_of_value_is_read)
 	    "- {name: c, prefixes: [192.0.2.64/28], mode: deterministic, dynamic_overflow: 20,\n"
 	    "   ports_per_subscriber: 1024}\n"
 	    "realms:\n"
-	    "- {name: x, id: 255, prefixes: [10.0.0.0/8], pool: b}\n"
+	    "- {name: x, id: 255, prefixes: [10.0.0.0/8, 11.0.0.0/8], identity: 11.1.2.16/28,\n"
+	    "   pool: b}\n"
 	    "- {name: y, prefixes: [10.0.0.0/8], pool: a}\n"
 	    "- {name: z, prefixes: [10.0.0.0/24], pool: c}\n"
 	    "bypass: [172.16.0.0/12]\n"
-	    "static: [{realm: x, protocol: UDP, external: 198.51.100.1:5, internal: 10.1.2.3:6}]\n"
+	    "static: [{realm: x, protocol: UDP, external: 198.51.100.1:5, internal: 10.1.2.3:6},\n"
+	    "         {realm: x, external: 198.51.100.2, internal: 10.1.2.4}]\n"
 	    "redirect: [{name: r, from_realm: outside, protocol: tcp, destination: "
 	    "203.0.113.5:80,\n"
 	    "            to_realm: y, to: 10.0.0.1:8080, pool: a}]\n");
@@ -129,6 +131,12 @@ Test(config, every_kind_of_value_is_read)
 	cr_expect_eq(config->pools[2].dynamic_overflow, 20);
 	cr_expect_eq(config->pools[2].ports_per_subscriber, 1024);
 	cr_expect_eq(config->n_listen, 3);
+	cr_expect_eq(config->n_statics, 2);
+	cr_expect_eq(config->statics[1].protocol, 0);
+	cr_expect_eq(config->statics[1].external.address, inet_addr("198.51.100.2"));
+	cr_expect_eq(config->statics[1].external.port, 0);
+	cr_expect_eq(config->realms[0].n_identity, 1);
+	cr_expect_eq(config->realms[0].identity[0].length, 28);
 	cr_expect_str_eq(config->listen[0], "unix:/run/x");
 	cr_expect_str_eq(config->listen[1], "[::1]:4790");
 	cr_expect_str_empty(config->admin_listen);
@@ -405,7 +413,41 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 	     {"static[0].internal: the address is in no prefix of realm \"home\""}},
 	    {BASE
 	     "static: [{realm: home, protocol: tcp, external: 192.0.2.1, internal: 10.0.0.1:1}]",
-	     {"static[0].external: \"192.0.2.1\" is not an endpoint", "ADDRESS:PORT"}},
+	     {"static[0].external: allowed: external and internal with ports", "1:1"}},
+	    {BASE "static: [{realm: home, external: 192.0.2.1, internal: 10.0.0.1:1}]",
+	     {"static[0].external: allowed: external and internal with ports", "1:1"}},
+	    {BASE "static: [{realm: home, external: 192.0.2, internal: 10.0.0.1}]",
+	     {"static[0].external: \"192.0.2\" is neither an endpoint nor an address"}},
+	    {BASE "static:\n"
+		  "- {realm: home, external: 192.0.2.1, internal: 10.0.0.1}\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:2, internal: 10.0.0.2:1}\n",
+	     {"static[1].external: static[0] has this external endpoint already"}},
+	    {BASE "static:\n"
+		  "- {realm: home, protocol: tcp, external: 192.0.2.1:2, internal: 10.0.0.2:1}\n"
+		  "- {realm: home, external: 192.0.2.2, internal: 10.0.0.2}\n",
+	     {"static[1].internal: static[0] maps this internal endpoint already"}},
+	    {"pools: [{name: p, prefixes: [192.0.2.0/28], mode: deterministic}]\n"
+	     "realms: [{name: home, prefixes: [10.0.0.0/28], pool: p}]\n"
+	     "static: [{realm: home, external: 192.0.2.1, internal: 10.0.0.1}]",
+	     {"static[0].external: the address has the fixed ranges of subscribers"}},
+	    {BASE "static: [{realm: home, external: 192.0.2.1, internal: 10.0.0.1}]\n"
+		  "redirect: [{name: r, from_realm: outside, protocol: tcp,\n"
+		  "  destination: 192.0.2.1:1, to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
+	     {"redirect[0].destination: static[0] has this external endpoint already"}},
+	    /* identity */
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], identity: [11.0.0.1], pool: p}]\n",
+	     {"realms[0].identity[0]: 11.0.0.1/32 is in none of the realm's prefixes"}},
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], identity: [10.0.0.0/7], pool: p}]\n",
+	     {"realms[0].identity[0]: 10.0.0.0/7 is in none of the realm's prefixes"}},
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], identity: [10.0.0.1, 10.0.0.0/24],\n"
+		   "  pool: p}]\n",
+	     {"realms[0].identity[1]: 10.0.0.0/24 overlaps 10.0.0.1/32"}},
+	    {POOLS "realms:\n- {name: r, prefixes: [10.0.0.0/8], pool: p}\n"
+		   "- {name: s, prefixes: [10.1.0.0/16], identity: [10.1.0.1], pool: p}\n",
+	     {"realms[1].identity[0]: 10.1.0.1/32 overlaps 10.0.0.0/8 of realm \"r\""}},
+	    {POOLS "realms: [{name: r, prefixes: [10.0.0.0/8], identity: [10.0.0.1], pool: p}]\n"
+		   "static: [{realm: r, external: 192.0.2.1, internal: 10.0.0.1}]\n",
+	     {"static[0].internal: the address is one of realm \"r\" that is not translated"}},
 	    {BASE "static:\n"
 		  "- {realm: home, protocol: tcp, external: 192.0.2.1:1, internal: 10.0.0.1:1}\n"
 		  "- {realm: home, protocol: udp, external: 192.0.2.1:1, internal: 10.0.0.1:1}\n"
