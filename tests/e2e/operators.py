@@ -22,7 +22,7 @@ def text(endpoint):
 
 
 def looking(t):
-    """status, dataplanes, mappings, sessions, subscribers, pools, and their filters."""
+    """status, dataplanes, mappings, sessions, subscribers, pools, and their filters (RFC 6888 REQ-10)."""
     one, two, connection = t.udp("c1"), t.udp("c2"), t.tcp("c1", (SERVER, PORT))
     seen = {"one": ask_udp(one, (SERVER, PORT)), "again": ask_udp(one, (SERVER2, PORT)),
             "two": ask_udp(two, (SERVER, PORT)), "tcp": ask_tcp(connection)}

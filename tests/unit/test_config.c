@@ -86,6 +86,10 @@ Test(config, defaults_are_those_of_the_design)
 	config_free(config);
 }
 
+/*
+ * What has to be configurable: timers (RFC 4787 REQ-5b, RFC 5382 REQ-5a, RFC 5508 REQ-2a), filtering
+ * (RFC 4787 REQ-8a, RFC 5382 REQ-3a), limits (RFC 6888 REQ-4a, REQ-5a).
+ */
 Test(config, every_kind_of_value_is_read)
 {
 	struct config *config = parse_good(

@@ -223,7 +223,7 @@ Test(deterministic, a_subscriber_has_its_range_and_nothing_else)
 		     "others have theirs");
 	struct portpool_share stranger = share_of(3, 7, "10.0.0.16");
 	cr_expect_eq(take(&w.bed, &stranger, NAT_UDP, 0, 8, &place), NAT_REASON_NOT_CONFIGURED);
-	/* Given back, it is free at once: nobody else ever has it (RFC 6888 REQ-8, exception B). */
+	/* Given back, it is free at once: nobody else ever has it (RFC 6888 REQ-8b). */
 	place = place_of(&w.bed, NAT_UDP, "203.0.113.4", 1024);
 	for (unsigned port = range.first; port <= range.last; port++) {
 		char text[INET_ADDRSTRLEN];

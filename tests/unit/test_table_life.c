@@ -90,6 +90,7 @@ ParameterizedTest(struct timer_row *row, timers, ask_when_they_are_over_and_not_
 	cr_expect_eq(rig.notices[0].idle_ms, row->ms);
 	rig_report(&rig, dp, WIRE_DROPPED, a.handle, UINT32_MAX, 0, 0);
 	cr_expect_eq(rig_counters(&rig).sessions, 0, "dropped by all: ended, and clean at once");
+	/* RFC 7857 section 11: the mapping goes with its last session */
 	cr_expect_eq(rig_counters(&rig).mappings, 0);
 	stop();
 }

@@ -147,7 +147,7 @@ ParameterizedTestParameters(table_ports, limit_n_refuses_flow_n_plus_1)
 	return cr_make_param_array(struct limit_row, rows, sizeof rows / sizeof rows[0]);
 }
 
-/* RFC 6888 REQ-4, REQ-5, REQ-11D */
+/* RFC 6888 REQ-4, REQ-4c, REQ-5, REQ-5b, REQ-11a, REQ-11d */
 ParameterizedTest(struct limit_row *row, table_ports, limit_n_refuses_flow_n_plus_1)
 {
 	static struct wire_answer first[512];

@@ -75,7 +75,7 @@ def tcp_address_and_port_dependent(t):
     Probe(t, "tcp").expect(False, False)
 
 
-@case("RFC 4787 REQ-8", "RFC 5382 REQ-3", behaviour="split", on_nft=ONE_BEHAVIOUR)
+@case("RFC 4787 REQ-8", "RFC 5382 REQ-3b", behaviour="split", on_nft=ONE_BEHAVIOUR)
 def protocols_apart(t):
     """One pool filters UDP endpoint-independent and TCP address-and-port-dependent."""
     Probe(t, "udp").expect(True, True)

@@ -134,7 +134,7 @@ def icmp_no_overloading(t):
     t.same(len(set(found)), MANY, f"external identifiers of {MANY} hosts, {found}")
 
 
-@case("RFC 7857 5")
+@case("RFC 7857 5", "RFC 7857 6")
 def protocols_are_separate(t):
     """A UDP mapping lets no SYN in; TCP from the same port has a mapping of its own."""
     host, remote, port = t.host(), t.remote(), wire.port()
