@@ -203,25 +203,6 @@ static void check_expiry(struct sim *sim)
 	}
 }
 
-/* ---- hold-down (RFC 6888 REQ-8) */
-
-static void check_hold_down(struct sim *sim, const struct table_mapping_row *row)
-{
-	unsigned address = row->external.address == sim->pool_prefixes[1].address;
-	int port = ntohs(row->external.port) - sim->pool.port_first;
-	struct block *block = &sim->blocks[address][port / sim->pool.block_size];
-	nat_be32 subscriber = row->realm == NAT_REALM_OUTSIDE ? 0 : row->internal.address;
-
-	if (row->is_static || ever_static(sim, &row->external))
-		return;
-	if (block->last_ns && (block->subscriber != subscriber || block->realm != row->realm) &&
-	    sim->now - block->last_ns < ms(sim->config.hold_down_ms))
-		fail(sim, "hold-down: a block went from %08x to %08x within %ld ms",
-		     ntohl(block->subscriber), ntohl(subscriber),
-		     (long)((sim->now - block->last_ns) / MS_NS));
-	*block = (struct block){subscriber, row->realm, sim->now};
-}
-
 /* ---- a dataplane's flow table */
 
 static void visit(void *context, const struct flow *flow)
@@ -303,7 +284,8 @@ static void check_table(struct sim *sim)
 				      .realm = row->realm,
 				      .protocol = row->protocol};
 		see(sim, &claim, "the table", 0);
-		check_hold_down(sim, row);
+		if (!row->is_static && !ever_static(sim, &row->external))
+			pool_check(sim, row);
 	}
 	table_counters(sim->table, &counters);
 	if (counters.mappings > sim->config.capacity.mappings ||

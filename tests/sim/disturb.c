@@ -158,9 +158,11 @@ static void operate_reload(struct sim *sim)
 	char error[256] = "";
 
 	sim->config.generation++;
-	sim->pool.n_prefixes = 1 + below(sim, sim->shape.addresses);
 	sim->pool.filtering_udp = below(sim, 3);
-	sim->config.n_redirects = below(sim, 3);
+	if (!sim->fixed) { /* whose ports follow from the addresses */
+		sim->pool.n_prefixes = 1 + below(sim, sim->shape.addresses);
+		sim->config.n_redirects = below(sim, 3);
+	}
 	sim->config.inbound_refresh = chance(sim, 500);
 	sim->config.hairpinning = chance(sim, 700);
 	sim->config.timers.udp = 100 + below(sim, 1400);

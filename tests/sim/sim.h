@@ -11,6 +11,7 @@
  *   disturb.c        what people, hosts and networks do to them
  *   subscriber.c     mappings that hosts ask for themselves
  *   fragments.c      datagrams in pieces, each to any dataplane, through the engine
+ *   pool.c           policies of the pool, and what they promise
  *   check.c          the invariants, after every step
  */
 #ifndef SIM_SIM_H
@@ -19,6 +20,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include "dataplane/cache.h"
+#include "tablesvc/deterministic.h"
 #include "tablesvc/table.h"
 
 enum {
@@ -200,7 +202,7 @@ enum { BLOCKS = 16 };
 		X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)             \
 		    X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles) X(crashes) \
 			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
-			    X(reloads) X(readers_waited_for) X(explicits)                      \
+			    X(reloads) X(readers_waited_for) X(held) X(fixed) X(overflowed) X(elsewhere) X(explicits)                      \
 				X(fragments_together) X(fragments_unknown) X(fragments_told)   \
 				    X(fragments_alone)
 struct coverage {
@@ -238,6 +240,8 @@ struct sim {
 	struct config_pool pool;
 	struct config_prefix pool_prefixes[2], realm_prefix; /* a reload may take the second away */
 	struct config_realm realm;
+	struct deterministic *fixed; /* of a deterministic pool */
+	int64_t held_until;	     /* hold-down at start */
 	struct config_redirect redirects[2];
 	struct journal *journal;
 	struct table *table;
@@ -364,6 +368,11 @@ void subscriber_ask(struct sim *sim);
 void subscriber_forgive(struct sim *sim, nat_be32 subscriber, const struct nat_endpoint *external);
 /* What was promised is kept. */
 void subscriber_check(struct sim *sim);
+
+/* ---- pool.c */
+void pool_draw(struct sim *sim);
+/* A dynamic mapping. */
+void pool_check(struct sim *sim, const struct table_mapping_row *row);
 
 /* ---- check.c */
 void check_step(struct sim *sim);

@@ -110,6 +110,7 @@ static void make_config(struct sim *sim)
 				     .to = {htonl(0x0a000001), htons(8443), 0}};
 	c->redirects = sim->redirects;
 	c->n_redirects = between(sim, 0, 2);
+	pool_draw(sim);
 }
 
 /* ---- what happens next */
@@ -321,6 +322,7 @@ void cover_dataplane(struct dataplane *dp)
 	c->no_table += counters.drops[NAT_REASON_NO_TABLE];
 	c->lease_over += counters.drops[NAT_REASON_LEASE_OVER];
 	c->ports_exhausted += counters.drops[NAT_REASON_PORTS_EXHAUSTED];
+	c->held += counters.drops[NAT_REASON_HOLD_DOWN];
 	c->filtered += counters.drops[NAT_REASON_FILTERED];
 	c->no_mapping += counters.drops[NAT_REASON_NO_MAPPING];
 	c->table_full += counters.drops[NAT_REASON_TABLE_FULL];
@@ -364,6 +366,7 @@ bool sim_run(struct sim *sim, uint64_t seed, bool traced)
 	cover_table(sim);
 	links_free(sim);
 	table_free(sim->table);
+	deterministic_free(sim->fixed);
 	sim->journal->ops->free(sim->journal);
 	free(sim->wire_config);
 	return !sim->failed;
