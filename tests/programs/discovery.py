@@ -109,7 +109,9 @@ def address_dependent_filtering(t):
     discover(t, "ADF")
 
 
-@program("RFC 4787 REQ-8", kernel={"nft-packet": MOVES})
+@program("RFC 4787 REQ-8", "RFC 7857 9", kernel={
+    "nft": "stun says: preserves ports; whoever knows the inside port knows the outside one",
+    "nft-packet": MOVES})
 def address_and_port_dependent_filtering(t):
     """The same for address- and port-dependent filtering."""
     discover(t, "APDF")

@@ -15,6 +15,7 @@ The kernel's forms show which tests can fail: what each program says of them is 
 program's note, and is the table kernel.md.
 """
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -240,20 +241,62 @@ def run(form_name, programs):
     return not failures
 
 
+def load(suites):
+    sys.modules.setdefault("programs", sys.modules["__main__"])
+    for suite in suites:
+        importlib.import_module(suite)
+
+
+def table(suites):
+    """kernel.md: what is noted of the kernel, which the forms nft and nft-packet hold against it."""
+    load(suites)
+    lines = [TABLE_HEAD]
+    for suite in suites:
+        for p in (p for p in PROGRAMS if p.suite == suite):
+            row = [f"{suite}.{p.name}", ", ".join(p.cites)]
+            for form in ("one", "packet", "nft", "nft-packet"):
+                why = p.kernel.get(form) if form.startswith("nft") else p.expected.get(form)
+                row.append("-" if form not in p.forms else f"fails: {why}" if why and why != BY_CHANCE
+                           else why or "passes")
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+TABLE_HEAD = """\
+# What the kernel's NAT does with these programs
+
+Each program runs through conat, and through the kernel's nftables NAT with the same pool, port forward
+and hairpinning rule; with one gateway, and with two that get each packet in turn. The kernel's forms
+show which tests can fail, and why. They are no part of `tests/run`:
+
+    tests/programs/programs.py nft; tests/programs/programs.py nft two_nats          # likewise nft-packet
+
+ends with an error when the kernel does something else than is said here. This table is made by
+`tests/programs/programs.py --table`.
+
+| program | requirements | conat | conat, two | nftables | nftables, two |
+|---|---|---|---|---|---|"""
+
+
 def main(arguments):
-    import importlib
     suites = sorted(name[:-3] for name in os.listdir(HERE) if name.endswith(".py") and
                     name not in ("programs.py", "captures.py", "pages.py"))
-    usage = f"Usage: programs.py FORM [SUITE|SUITE.PROGRAM]...\nforms: {', '.join(FORMS)}\n" \
+    usage = "Usage: programs.py FORM [SUITE|SUITE.PROGRAM]... (all but two_nats), --table, --check-table\n" \
+            f"forms: {', '.join(FORMS)}\n" \
             f"suites: {', '.join(suites)}"
+    if arguments == ["--table"]:
+        sys.stdout.write(table(suites))
+        return
+    if arguments == ["--check-table"]:
+        with open(os.path.join(HERE, "kernel.md"), encoding="utf-8") as f:
+            sys.exit(0 if f.read() == table(suites) else "kernel.md is not what --table makes")
     if not arguments or arguments[0] not in FORMS:
         sys.exit(usage)
-    sys.modules.setdefault("programs", sys.modules["__main__"])
     wanted = arguments[1:] or [suite for suite in suites if suite != "two_nats"]
-    for suite in sorted({w.split(".")[0] for w in wanted}):
-        if suite not in suites:
-            sys.exit(usage)
-        importlib.import_module(suite)
+    chosen = sorted({w.split(".")[0] for w in wanted})
+    if not set(chosen) <= set(suites):
+        sys.exit(usage)
+    load(chosen)
     form = arguments[0]
     chosen = [p for p in PROGRAMS if form in p.forms and
               (p.suite in wanted or f"{p.suite}.{p.name}" in wanted)]

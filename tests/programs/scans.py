@@ -8,6 +8,7 @@ import e2e
 from conatlab import SERVER, SERVER2, LeakWatch, total
 from programs import FORWARDED, drops, program, server
 
+THROUGH = "an ACK without a connection gets through to the forwarded port"
 MIDSTREAM = "it takes up connections in their middle, with another external port"
 
 
@@ -52,9 +53,7 @@ def nmap_ack(t):
                  "counted as tcp_out_of_state")
 
 
-@program("RFC 5382 REQ-4", "RFC 4787 REQ-8", kernel={
-    "nft": "the gateway itself answers on a pool address that is routed to it, with errors",
-    "nft-packet": "the gateway itself answers on a pool address that is routed to it, with errors"})
+@program("RFC 5382 REQ-4", "RFC 4787 REQ-8")
 def nmap_from_outside(t):
     """The whole pool: silence for every port but the forwarded one, and for every other probe."""
     services(t)
@@ -103,8 +102,8 @@ FLOODS = {  # what is sent; the reason for not forwarding it
 
 
 @program("RFC 4787 REQ-14", "RFC 5382 REQ-2", "RFC 6888 REQ-4",
-         kernel={"nft": "sources of nobody, and what it cannot track, leave untranslated",
-                 "nft-packet": "the other connections do not even begin"})
+         kernel={"nft": "segments with odd flags, which it cannot track, leave with the private source",
+                 "nft-packet": "so they do, and the other connections stop"})
 def hping3(t):
     """Ten floods at once from one host: each that is refused has its reason, nothing private gets
     out, another host's connections and datagrams go on, and new ones begin."""
@@ -153,7 +152,7 @@ def hping3(t):
              "".join(f"\n        {line}" for line in lines[:3]))
 
 
-@program("RFC 5382 REQ-4", "RFC 4787 REQ-8")
+@program("RFC 5382 REQ-4", "RFC 4787 REQ-8", kernel={"nft": THROUGH, "nft-packet": THROUGH})
 def hping3_from_outside(t):
     """A flood of SYNs and datagrams from everywhere to the pool makes no session and no answer."""
     before = total(t.lab.metrics("tbl"), "conat_table_sessions") if t.form.mode == "conat" else 0
