@@ -13,7 +13,7 @@ from conatlab import SERVER, SERVER2, total
 from e2e import CONFIG, PORT
 
 FORWARDED, TCP, TRACED = "203.0.113.9", 8080, 44444
-IP_RECVTTL, IP_RECVERR = 12, 11  # not in every socket.py
+IP_RECVTTL, IP_RECVERR, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 12, 11, 10, 3  # not in every socket.py
 # tracepath and traceroute count a port up for each probe.
 STATIC = CONFIG + f"""\
 static:
@@ -154,11 +154,16 @@ def path_mtu(t):
         t.expect(transferred(t, "srv", (FORWARDED, TCP), inside), f"{text}: TCP from outside")
 
     def both(text, mtu_out, by_out, mtu_in, by_in):
-        forget(t)
-        mtu, who = path_mtu_of(t, "c1", SERVER)
-        t.expect(mtu == mtu_out and by_out(who), f"{text}: tracepath from inside: {mtu} by {who}")
-        mtu, who = path_mtu_of(t, "srv", "-p", str(TRACED), FORWARDED)
-        t.expect(mtu == mtu_in and by_in(who), f"{text}: tracepath from outside: {mtu} by {who}")
+        """A running dataplane notices within a moment; before that the kernel's own error is what comes."""
+        def found(ns, args, mtu, by):
+            forget(t)
+            got, who = path_mtu_of(t, ns, *args)
+            t.say(f"tracepath from {ns}: {got} by {who}")
+            return got == mtu and by(who)
+
+        t.eventually(lambda: found("c1", [SERVER], mtu_out, by_out), f"{text}: tracepath from inside", 5)
+        t.eventually(lambda: found("srv", ["-p", str(TRACED), FORWARDED], mtu_in, by_in),
+                     f"{text}: tracepath from outside", 5)
         flows(text)
 
     def anybody(_):
@@ -178,9 +183,7 @@ def path_mtu(t):
             ("in0", "ri", "cluster's inside link", said(r"10\.0\.1\.1$"), said(DATAPLANE_OUT.pattern))):
         for n in ("1", "2"):
             link(t, "dp" + n, interface, router, "dp" + n, 1400)
-        # A running dataplane notices: its own error, not the kernel's, is what comes.
         before = icmp_sent(t)
-        time.sleep(0.5)
         both("small " + text, 1400, out_by, 1400, in_by)
         t.eventually(lambda: icmp_sent(t) > before, f"{text}: the dataplanes told it")
         for n in ("1", "2"):
@@ -229,31 +232,82 @@ def path_mtu_of_routes(t):
 path_mtu_of_routes.config = STATIC
 
 
-def unreachable_inside(t):
-    """RFC 5508 REQ-5: the kernel's own "host unreachable" about what comes in is turned back like any other:
-    the server's socket knows itself in it."""
-    for n in ("1", "2"):
-        t.lab.run("ri", "ip", "link", "set", "dp" + n, "arp", "off", check=True)
-        t.lab.run("dp" + n, "ip", "neigh", "flush", "dev", "in0", check=True)
-    server = t.udp("srv", timeout=6.0)
-    server.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-    server.connect((FORWARDED, TRACED))
-    server.send(b"anybody?")
+def heard(s):
+    """The error that a connected socket with IP_RECVERR learns of, and whose it is."""
     try:
-        server.recv(10)
-        result = "data"
+        s.recv(10)
+        return "data", None
     except OSError as error:
         result = error.strerror
-    t.expect(result == "No route to host", f"the server's socket hears: {result}")
     try:
-        _, extra, _, _ = server.recvmsg(64, 512, socket.MSG_ERRQUEUE)
-        by = socket.inet_ntoa(extra[0][2][20:24])
-    except OSError as error:
-        by = str(error)
-    t.expect(by == FORWARDED, f"by the public address: {by}")
+        _, extra, _, _ = s.recvmsg(64, 512, socket.MSG_ERRQUEUE)
+        return result, socket.inet_ntoa(extra[0][2][20:24])
+    except OSError:
+        return result, None
 
 
-unreachable_inside.config = STATIC
+def errors_made(t):
+    """RFC 5508 REQ-5: the kernel's own "host unreachable" about what comes in is turned back like any other.
+    RFC 6888 REQ-11B: exhaustion is told, and what exists goes on. RFC 5508 REQ-9: none towards the outside."""
+    def asker(ns, destination, port=0):
+        s = t.udp(ns, port, timeout=6.0)
+        s.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)
+        s.connect(destination)
+        return s
+
+    sockets = [asker("c2", (SERVER, PORT)) for _ in range(3)]
+    found = []
+    for s in sockets:
+        s.send(b"limit: 2")
+        found.append(heard(s))
+    t.expect(found[0] == found[1] == ("data", None), "two sessions of the two that are allowed")
+    t.expect(found[2][0] == "No route to host" and DATAPLANE_IN.match(found[2][1] or ""),
+             f"a third one: {found[2]}")
+    sockets[0].send(b"still?  ")
+    t.expect(heard(sockets[0])[0] == "data", "the first one goes on")
+
+    # Too big for the inside link, from outside; then the same with no errors towards the outside.
+    for n in ("1", "2"):
+        link(t, "dp" + n, "in0", "ri", "dp" + n, 1400)
+
+    def told():
+        """Until both dataplanes have noticed, the kernel says it, and the engine hides who that is."""
+        with asker("srv", (FORWARDED, TRACED), 5555) as sender:  # one session: there is a limit
+            sender.send(bytes(1450))
+            result = heard(sender)
+        t.say(f"from outside: {result}")
+        return result[0] == "Message too long" and DATAPLANE_OUT.match(result[1] or "")
+
+    t.eventually(told, "too big from outside: a dataplane says so, from its address there")
+    sender = asker("srv", (FORWARDED, TRACED), 5555)
+    path = f"{t.lab.state}/tablesvc.yaml"
+    with open(path, "w", encoding="ascii") as f:
+        f.write(STATIC + "dataplanes: { icmp_errors_outside: false }\n")
+    t.lab.signal("tbl", "HUP")
+
+    def silent():
+        before, dropped = icmp_sent(t), too_big(t)
+        sender.send(bytes(1450))
+        time.sleep(0.25)
+        return too_big(t) > dropped and icmp_sent(t) == before
+
+    def too_big(t):
+        return sum(t.lab.metrics(dp).get(("conat_drop_total", (("reason", "too_big"),)), 0)
+                   for dp in ("dp1", "dp2"))
+
+    t.eventually(silent, "icmp_errors_outside: false: dropped, and nothing is said", 4)
+    for n in ("1", "2"):
+        link(t, "dp" + n, "in0", "ri", "dp" + n, 1500)
+        t.lab.run("ri", "ip", "link", "set", "dp" + n, "arp", "off", check=True)
+        t.lab.run("dp" + n, "ip", "neigh", "flush", "dev", "in0", check=True)
+    server = asker("srv", (FORWARDED, TRACED + 1))
+    server.send(b"anybody?")
+    result = heard(server)
+    t.expect(result == ("No route to host", FORWARDED), f"an inside host that is gone: {result}")
+
+
+errors_made.config = STATIC + "limits: { sessions: 2 }\n"
 
 
 # ---- MSS ----
@@ -299,4 +353,4 @@ mss.config = STATIC
 
 
 if __name__ == "__main__":
-    e2e.main([hops, path_mtu, path_mtu_of_routes, unreachable_inside, mss])
+    e2e.main([hops, path_mtu, path_mtu_of_routes, errors_made, mss])
