@@ -174,6 +174,7 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 	if (nat_protocol_by_address(protocol) && !(m->flags & MAPPING_WHOLE))
 		event_address(t, EVENT_ADDRESS_ALLOCATED, m);
 	table_journal(t, JOURNAL_MAPPING_CREATE, m, 0);
+	counts_mapping(t, m, true);
 	struct nat_endpoint external = mapping_external(t, m);
 	negative_end(t, protocol, &external);
 	*out = index;
@@ -183,14 +184,20 @@ static unsigned create(struct table *t, uint8_t realm, uint8_t protocol, nat_be3
 unsigned mapping_create(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			nat_be16 port, unsigned pool, uint16_t redirect, uint32_t *out)
 {
-	return create(t, realm, protocol, address, port, pool, redirect, true, NULL, out);
+	unsigned reason =
+	    create(t, realm, protocol, address, port, pool, redirect, true, NULL, out);
+	counts_refusal(t, pool, reason);
+	return reason;
 }
 
 unsigned mapping_create_wanted(struct table *t, uint8_t realm, uint8_t protocol, nat_be32 address,
 			       nat_be16 port, unsigned pool, const struct nat_endpoint *wanted,
 			       uint32_t *out)
 {
-	return create(t, realm, protocol, address, port, pool, 0, false, wanted, out);
+	unsigned reason =
+	    create(t, realm, protocol, address, port, pool, 0, false, wanted, out);
+	counts_refusal(t, pool, reason);
+	return reason;
 }
 
 /* place is reserved for it already, by this index or by none: the owner is set here. */
@@ -216,6 +223,7 @@ uint32_t mapping_create_static(struct table *t, const struct config_static *want
 	link_subscriber(t, index);
 	table_journal(t, JOURNAL_STATIC_ADD, m, 0);
 	event_static(t, EVENT_STATIC_ADDED, m);
+	counts_mapping(t, m, true);
 	negative_end(t, wanted->protocol, &wanted->external);
 	return index;
 }
@@ -252,6 +260,7 @@ void mapping_release(struct table *t, uint32_t index)
 	unlink_subscriber(t, m);
 	table_journal(t, m->flags & MAPPING_STATIC ? JOURNAL_STATIC_DELETE : JOURNAL_MAPPING_DELETE, m,
 		      0);
+	counts_mapping(t, m, false);
 	if (m->flags & MAPPING_STATIC) {
 		event_static(t, EVENT_STATIC_REMOVED, m);
 		portpool_unreserve(t->pools, m->place);

@@ -146,6 +146,7 @@ const struct deterministic *portpool_deterministic(const struct portpool *pools,
 void portpool_hold(struct portpool *pools, struct monotime until);
 
 struct portpool_stats {
+	uint64_t addresses_used; /* that have a port in use */
 	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
 	/* Of the blocks those that anybody may get, and of those the ones that nobody has. */
 	uint64_t blocks_shared, blocks_free;

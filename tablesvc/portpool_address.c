@@ -38,9 +38,13 @@ static void set_used(struct portpool *pools, uint64_t place, bool used)
 	uint64_t bit = UINT64_C(1) << (index % 64);
 
 	*word = used ? *word | bit : *word & ~bit;
+	bool none = address->n_used == 0;
 	address->n_used += used ? 1 : UINT32_MAX;
-	if (address->pool != POOL_RETIRED)
-		pools->pools[address->pool].stats.ports_used += used ? 1 : UINT64_MAX;
+	if (address->pool == POOL_RETIRED)
+		return;
+	struct portpool_stats *stats = &pools->pools[address->pool].stats;
+	stats->ports_used += used ? 1 : UINT64_MAX;
+	stats->addresses_used += used ? none : -(uint64_t)(address->n_used == 0);
 }
 
 static void take(struct portpool *pools, uint64_t place, uint32_t owner)

@@ -191,9 +191,11 @@ void portpool_set_used(struct portpool *pools, const struct port_spot *spot, uin
 	pools->owners[spot->protocol][spot->address << 16 | spot->port] = owner;
 	if (spot->block != NO_BLOCK)
 		pools->blocks[spot->block].used[spot->protocol][spot->port & 1]++;
-	address->n_used++;
-	if (address->pool != POOL_RETIRED)
+	bool first = address->n_used++ == 0;
+	if (address->pool != POOL_RETIRED) {
 		pools->pools[address->pool].stats.ports_used++;
+		pools->pools[address->pool].stats.addresses_used += first;
+	}
 	count_touched(pools, spot);
 }
 
@@ -205,9 +207,11 @@ void portpool_set_unused(struct portpool *pools, const struct port_spot *spot)
 	pools->owners[spot->protocol][spot->address << 16 | spot->port] = 0;
 	if (spot->block != NO_BLOCK)
 		pools->blocks[spot->block].used[spot->protocol][spot->port & 1]--;
-	address->n_used--;
-	if (address->pool != POOL_RETIRED)
+	bool last = --address->n_used == 0;
+	if (address->pool != POOL_RETIRED) {
 		pools->pools[address->pool].stats.ports_used--;
+		pools->pools[address->pool].stats.addresses_used -= last;
+	}
 }
 
 int portpool_reserve(struct portpool *pools, uint64_t place, uint32_t owner)

@@ -358,6 +358,7 @@ static void fill_pools(struct portpool *pools, struct plan *plan)
 		stats->blocks_used += address->n_granted;
 		stats->blocks_resting += address->n_resting;
 		stats->ports_used += address->n_used;
+		stats->addresses_used += address->n_used > 0;
 		portpool_set_member(pools, plan->wanted[i].index);
 	}
 }

@@ -162,6 +162,8 @@ static void publish(struct server *server)
 		c->pools[i].blocks_resting = rows[i].blocks_resting;
 		c->pools[i].ports_used = rows[i].ports_used;
 		c->pools[i].exhausted = rows[i].exhausted;
+		c->pools[i].addresses_used = rows[i].addresses_used;
+		c->pools[i].counts = rows[i].counts;
 	}
 	pthread_mutex_lock(&server->published_lock);
 	server->published = *c;

@@ -51,6 +51,13 @@ bool server_ready(const struct server *server);
 /* The port bound for config->listen[i], 0 for unix sockets. */
 int server_port(const struct server *server, unsigned i);
 
+struct server_pool {
+	char name[CONFIG_NAME_MAX];
+	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
+	uint64_t addresses_used;
+	struct table_pool_counts counts;
+};
+
 struct server_counters {
 	struct table_counters table;
 	struct pcp_counters pcp;
@@ -66,10 +73,7 @@ struct server_counters {
 	uint64_t messages_in, messages_out, entries_in, entries_out, bytes_in, bytes_out;
 	uint64_t heartbeats, reloads, reloads_failed;
 	uint64_t turns, turn_max_us; /* the loop's longest turn: a pause */
-	struct {
-		char name[CONFIG_NAME_MAX];
-		uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
-	} pools[CONFIG_POOLS_MAX];
+	struct server_pool pools[CONFIG_POOLS_MAX];
 	unsigned n_pools;
 };
 /* Any thread: a copy that is at most about 100 ms old. */

@@ -103,7 +103,7 @@ static const struct plain counters_of_table[] = {
     {"conat_server_turns_total", "Turns of the server's loop.", SERVER(turns)},
 };
 
-static uint64_t value_at(const struct server_counters *counters, size_t offset)
+static uint64_t value_of(const void *counters, size_t offset)
 {
 	return *(const uint64_t *)(const void *)((const char *)counters + offset);
 }
@@ -137,12 +137,65 @@ static void write_streams(const struct server_counters *c, struct metrics *out)
 	metrics_sample_double(out, (double)c->turn_max_us / 1e6, NULL);
 }
 
+static void write_protocols(const struct server_counters *c, struct metrics *out)
+{
+	static const char *const names[TABLE_PROTOCOLS] = {
+	    [TABLE_TCP] = "tcp",
+	    [TABLE_UDP] = "udp",
+	    [TABLE_ICMP] = "icmp",
+	    [TABLE_OTHER] = "other",
+	};
+	static const struct {
+		const char *name, *help;
+		size_t offset;
+	} families[] = {
+	    {"conat_table_mappings_created_total", "Mappings created.",
+	     offsetof(struct table_protocol_counts, mappings_created)},
+	    {"conat_table_mappings_ended_total", "Mappings whose port was given back.",
+	     offsetof(struct table_protocol_counts, mappings_ended)},
+	    {"conat_table_sessions_created_total", "Sessions created.",
+	     offsetof(struct table_protocol_counts, sessions_created)},
+	    {"conat_table_sessions_ended_total", "Sessions that ended.",
+	     offsetof(struct table_protocol_counts, sessions_ended)},
+	};
+
+	for (unsigned i = 0; i < sizeof families / sizeof families[0]; i++) {
+		metrics_family(out, families[i].name, METRICS_COUNTER, families[i].help);
+		for (unsigned k = 0; k < TABLE_PROTOCOLS; k++)
+			metrics_sample(out, value_of(&c->table.protocols[k], families[i].offset),
+				       "protocol", names[k], NULL);
+	}
+}
+
+#define POOL(field) offsetof(struct server_pool, field)
+
+static const struct {
+	const char *name, *help;
+	enum metrics_type type;
+	size_t offset;
+} pool_families[] = {
+    {"conat_pool_addresses", "External addresses.", METRICS_GAUGE, POOL(addresses)},
+    {"conat_pool_addresses_used", "External addresses that have a port in use.", METRICS_GAUGE,
+     POOL(addresses_used)},
+    {"conat_pool_ports_used", "External ports in use.", METRICS_GAUGE, POOL(ports_used)},
+    {"conat_pool_mappings_created_total", "Mappings created.", METRICS_COUNTER,
+     POOL(counts.mappings_created)},
+    {"conat_pool_mappings_ended_total", "Mappings whose port was given back.", METRICS_COUNTER,
+     POOL(counts.mappings_ended)},
+    {"conat_pool_exhausted_total", "Times that a pool had no block for a subscriber.",
+     METRICS_COUNTER, POOL(exhausted)},
+};
+
 /* One family after the other: Prometheus wants a family's samples together. */
 static void write_pools(const struct server_counters *c, struct metrics *out)
 {
-	metrics_family(out, "conat_pool_addresses", METRICS_GAUGE, "External addresses.");
-	for (unsigned i = 0; i < c->n_pools; i++)
-		metrics_sample(out, c->pools[i].addresses, "pool", c->pools[i].name, NULL);
+	for (unsigned f = 0; f < sizeof pool_families / sizeof pool_families[0]; f++) {
+		metrics_family(out, pool_families[f].name, pool_families[f].type,
+			       pool_families[f].help);
+		for (unsigned i = 0; i < c->n_pools; i++)
+			metrics_sample(out, value_of(&c->pools[i], pool_families[f].offset), "pool",
+				       c->pools[i].name, NULL);
+	}
 	metrics_family(out, "conat_pool_blocks", METRICS_GAUGE,
 		       "Port blocks: used by a subscriber, resting before the next one, free.");
 	for (unsigned i = 0; i < c->n_pools; i++) {
@@ -154,13 +207,16 @@ static void write_pools(const struct server_counters *c, struct metrics *out)
 		metrics_sample(out, all > busy ? all - busy : 0, "pool", name, "state", "free",
 			       NULL);
 	}
-	metrics_family(out, "conat_pool_ports_used", METRICS_GAUGE, "External ports in use.");
-	for (unsigned i = 0; i < c->n_pools; i++)
-		metrics_sample(out, c->pools[i].ports_used, "pool", c->pools[i].name, NULL);
-	metrics_family(out, "conat_pool_exhausted_total", METRICS_COUNTER,
-		       "Times that a pool had no block for a subscriber.");
-	for (unsigned i = 0; i < c->n_pools; i++)
-		metrics_sample(out, c->pools[i].exhausted, "pool", c->pools[i].name, NULL);
+	metrics_family(out, "conat_pool_refused_total", METRICS_COUNTER,
+		       "Mappings and sessions refused: no port was free, a subscriber's limit, no "
+		       "room in the table.");
+	for (unsigned i = 0; i < c->n_pools; i++) {
+		const struct table_pool_counts *counts = &c->pools[i].counts;
+		const char *name = c->pools[i].name;
+		metrics_sample(out, counts->out_of_ports, "pool", name, "why", "ports", NULL);
+		metrics_sample(out, counts->quota, "pool", name, "why", "quota", NULL);
+		metrics_sample(out, counts->memory, "pool", name, "why", "memory", NULL);
+	}
 }
 
 static void write_events(const struct event_writer_counters *events, struct metrics *out)
@@ -185,14 +241,15 @@ void service_metrics(const struct server_counters *counters,
 	metrics_gauge(out, "conat_ready", "1 while dataplanes are served.", ready);
 	for (unsigned i = 0; i < sizeof gauges / sizeof gauges[0]; i++)
 		metrics_gauge(out, gauges[i].name, gauges[i].help,
-			      value_at(counters, gauges[i].offset));
+			      value_of(counters, gauges[i].offset));
 	for (unsigned i = 0; i < sizeof counters_of_table / sizeof counters_of_table[0]; i++)
 		metrics_counter(out, counters_of_table[i].name, counters_of_table[i].help,
-				value_at(counters, counters_of_table[i].offset));
+				value_of(counters, counters_of_table[i].offset));
 	metrics_reasons(out, "conat_table_refused_total",
 			"Questions that were not answered with a translation.",
 			counters->table.refused);
 	write_streams(counters, out);
+	write_protocols(counters, out);
 	write_pools(counters, out);
 	write_events(events, out);
 }

@@ -96,8 +96,10 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 	unsigned reason = session_refusal(t, u);
 	if (reason == NAT_REASON_NONE && m->n_live >= t->config.limits.per_mapping)
 		reason = NAT_REASON_SUBSCRIBER_SESSIONS;
-	if (reason != NAT_REASON_NONE)
+	if (reason != NAT_REASON_NONE) {
+		counts_refusal(t, portpool_pool(t->pools, m->place), reason);
 		return reason;
+	}
 	uint32_t index = slab_take(&t->sessions);
 	subscriber_created(t, u);
 	struct session *s = session_at(t, index);
@@ -126,6 +128,7 @@ unsigned session_create(struct table *t, uint32_t mapping, nat_be32 remote, nat_
 	filter_add(t, index);
 	arm(t, index);
 	t->counters.created++;
+	counts_session(t, m, true);
 	table_journal(t, JOURNAL_SESSION_CREATE, m, index);
 	event_session(t, EVENT_SESSION_CREATED, index);
 	*out = index;
@@ -216,6 +219,7 @@ void session_end(struct table *t, uint32_t index, unsigned reason)
 	t->counters.fenced++;
 	table_journal(t, JOURNAL_SESSION_DELETE, m, index);
 	event_session(t, EVENT_SESSION_ENDED, index);
+	counts_session(t, m, false);
 	uint64_t tell = s->holders & t->active;
 	if (tell) {
 		t->counters.invalidated++;

@@ -103,11 +103,19 @@ struct table_subscriber_row {
 	uint32_t blocks, ports, sessions;
 	uint64_t refused;
 };
+/* Since start (RFC 7659). A pool that comes again under its name goes on counting. */
+struct table_pool_counts {
+	uint64_t mappings_created, mappings_ended;
+	/* Mappings and sessions refused: no port, a subscriber's limit, no memory. */
+	uint64_t out_of_ports, quota, memory;
+};
 struct table_pool_row {
 	const char *name;
 	const struct config_prefix *prefixes;
 	unsigned n_prefixes;
 	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
+	uint64_t addresses_used;
+	struct table_pool_counts counts;
 };
 struct table_dataplane_row {
 	uint32_t id;
@@ -171,7 +179,12 @@ int table_delete(struct table *table, const struct table_filter *filter, struct 
 /* By name or decimal number. ERR_NOT_FOUND. */
 int table_drain(struct table *table, const char *dataplane, bool undo, struct monotime now);
 
+enum table_protocol { TABLE_TCP, TABLE_UDP, TABLE_ICMP, TABLE_OTHER, TABLE_PROTOCOLS };
+struct table_protocol_counts {
+	uint64_t mappings_created, mappings_ended, sessions_created, sessions_ended;
+};
 struct table_counters {
+	struct table_protocol_counts protocols[TABLE_PROTOCOLS];
 	uint64_t epoch; /* as given to table_new: conatctl status shows it */
 	uint64_t mappings, mappings_capacity, sessions, sessions_capacity, subscribers, fenced;
 	uint64_t dataplanes;

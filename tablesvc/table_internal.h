@@ -261,6 +261,7 @@ struct table {
 	bool statics_busy;
 	int realm_index[NAT_REALM_MAX + 1]; /* into config.realms, -1 none */
 	struct table_counters counters;
+	struct table_pool_counts pool_counts[CONFIG_POOLS_MAX];
 };
 
 static inline struct session *session_at(const struct table *t, uint32_t i)
@@ -306,6 +307,12 @@ static inline uint32_t ticks_of_ms(uint64_t ms)
 void table_index_realms(struct table *t);
 void table_set_now(struct table *t, struct monotime now);
 void table_journal(struct table *t, enum journal_kind kind, const struct mapping *m, uint32_t session);
+
+/* table_counts.c */
+void counts_mapping(struct table *t, const struct mapping *m, bool created);
+void counts_session(struct table *t, const struct mapping *m, bool created);
+void counts_refusal(struct table *t, unsigned pool, unsigned reason);
+void counts_move(struct table *t, const struct config *old); /* after a reload */
 
 /* table_events.c */
 void event_block(struct table *t, enum event_kind kind, const struct mapping *m);

@@ -150,6 +150,8 @@ unsigned table_pools(struct table *t, uint64_t *cursor, struct table_pool_row *r
 		    .blocks_resting = stats.blocks_resting,
 		    .ports_used = stats.ports_used,
 		    .exhausted = stats.exhausted,
+		    .addresses_used = stats.addresses_used,
+		    .counts = t->pool_counts[i],
 		};
 	}
 	*cursor = next_cursor(i, t->config.n_pools);

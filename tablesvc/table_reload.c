@@ -117,6 +117,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 	if (redirects)
 		end_redirected(t); /* by the old rules: their tuples are needed */
 	t->config = fresh;
+	counts_move(t, &old);
 	settings_free(&old);
 	table_index_realms(t);
 	event_configuration(t);

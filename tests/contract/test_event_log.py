@@ -68,6 +68,15 @@ class Files(WithDataplane):
         with open(path) as f:
             self.assertNotIn("198.18.", f.read())
         self.assertEqual(service.metric(WRITTEN), 8)
+        # RFC 6888 REQ-10, RFC 7659: the same by counters
+        for name, value in (("conat_pool_mappings_created_total{pool=\"main\"}", len(mappings)),
+                            ("conat_pool_ports_used{pool=\"main\"}", len(mappings)),
+                            ("conat_table_mappings_created_total{protocol=\"udp\"}", 960),
+                            ("conat_table_sessions_created_total{protocol=\"udp\"}", 960),
+                            ("conat_table_sessions_ended_total{protocol=\"udp\"}", 0),
+                            ("conat_pool_blocks{pool=\"main\",state=\"used\"}", 6),
+                            ("conat_pool_refused_total{pool=\"main\",why=\"quota\"}", 0)):
+            self.assertEqual(service.metric(name), value, name)
         for m in mappings:
             host, port = m["external"].split(":")
             owner = [b["subscriber"] for b in blocks if b["external"] == host and
