@@ -13,9 +13,9 @@ from wire import INSIDE, OUTSIDE, Failure
 MTU = 1500
 # Fragments and what the gateway cuts have numbers of their own. Others keep theirs: of a whole packet
 # nobody remembers the number, and an error that quotes another one is not what the host sent (RFC
-# 5508 REQ-4b); tcptraceroute and its like know their probes by it.
+# 5508 REQ-4a); tcptraceroute and its like know their probes by it.
 OWN_ID = "a whole packet keeps its host's number, so that errors quote what the host sent (RFC 5508 " \
-    "REQ-4b)"
+    "REQ-4a)"
 SHARED_ID = "the identification stays the host's own: two hosts' fragments mix at the receiver"
 
 

@@ -25,6 +25,8 @@ FILTERING = {"eif": ("endpoint-independent",) * 2, "adf": ("address-dependent",)
              "split": ("endpoint-independent", "address-and-port-dependent"),
              "protocols": ("address-dependent",) * 2}
 BY_ADDRESS = {"protocols": "dccp, esp, gre, sctp, udplite"}
+# Addresses of the pool that are one host's (Basic NAT).
+WHOLE = {"203.0.113.12": "10.0.253.2", "203.0.113.13": "10.0.253.3"}
 BYPASS = "192.0.2.128/25"
 REDIRECTED, REDIRECT = ("192.0.2.53", 53), ("198.51.103.53", 5353)
 # External endpoint and internal endpoint of each forward, for TCP and UDP.
@@ -36,7 +38,7 @@ capacity: {{ mappings: 100000, sessions: 300000, subscribers: 4000 }}
 limits: {{ sessions: 200000, per_mapping: 200000, creations_per_second: 0 }}
 pools:
   - name: wire
-    prefixes: [ {pool}/30 ]
+    prefixes: [ {pool}/30, {whole} ]
     block_size: 128
     filtering: {{ udp: {udp}, tcp: {tcp} }}
     protocols: [ {protocols} ]
@@ -60,12 +62,13 @@ table ip conat_wire {{
 	chain postrouting {{
 		type nat hook postrouting priority srcnat;
 		ip daddr {bypass} accept
+{whole_sources}
 		oifname "out0" snat to {first}-{last} persistent
 		iifname "in0" oifname "in0" ct status dnat snat to {first}-{last} persistent
 	}}
 	chain input {{ # the gateway itself offers nothing on the pool's addresses
 		type filter hook input priority filter;
-		ip daddr {first}-{last} drop
+		ip daddr {first}-{last_whole} drop
 	}}
 }}
 """
@@ -93,8 +96,10 @@ table ip conat_wire {{
 
 def _config(behaviour):
     udp, tcp = FILTERING[behaviour]
-    text = CONFIG.format(pool=POOL[0], udp=udp, tcp=tcp, protocols=BY_ADDRESS.get(behaviour, ""),
+    text = CONFIG.format(pool=POOL[0], whole=", ".join(WHOLE), udp=udp, tcp=tcp, protocols=BY_ADDRESS.get(behaviour, ""),
                          **_SAME)
+    for external, internal in WHOLE.items():
+        text += f'  - {{ realm: clients, external: "{external}", internal: "{internal}" }}\n'
     for external, internal in FORWARDS:
         for protocol in ("udp", "tcp"):
             text += (f'  - {{ realm: clients, protocol: {protocol}, external: "{external[0]}:'
@@ -109,7 +114,12 @@ def _rules(mode):
         f"\t\tip daddr {external[0]} {protocol} dport {external[1]} dnat to "
         f"{internal[0]}:{internal[1]}"
         for external, internal in FORWARDS for protocol in ("udp", "tcp"))
-    return RULES.format(first=POOL[0], last=POOL[-1], forwards=forwards, **_SAME)
+    forwards += "".join(f"\n\t\tip daddr {external} dnat to {internal}"
+                        for external, internal in WHOLE.items())
+    sources = "\n".join(f"\t\tip saddr {internal} snat to {external}"
+                        for external, internal in WHOLE.items())
+    return RULES.format(first=POOL[0], last=POOL[-1], last_whole=list(WHOLE)[-1],
+                        forwards=forwards, whole_sources=sources, **_SAME)
 
 
 class NatLab:
@@ -140,7 +150,7 @@ class NatLab:
         self.wire = wire.Wire(lab, n, self.form, verbose)
 
     def _nft(self):
-        for address in POOL:  # a gateway owns them; else it would send strays on in a circle
+        for address in (*POOL, *WHOLE):  # a gateway owns them; else it would send strays on in a circle
             self.lab.run("dp1", "ip", "address", "add", address + "/32", "dev", "lo", check=True)
         done = subprocess.run(["ip", "netns", "exec", f"{self.lab.name}-dp1", "nft", "-f", "-"],
                               input=_rules(self.mode), text=True, capture_output=True, check=False)

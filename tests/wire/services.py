@@ -32,6 +32,77 @@ def bypass(t):
     t.check(t.udp_open(host, port, t.remote(), 53)[0] in wire.POOL, "other destinations")
 
 
+@case("RFC 3022 2", "RFC 6888 REQ-1", "RFC 5508 REQ-1")
+def one_to_one(t):
+    """An address that is one host's: ports and identifiers stay, both ways, begun from either side."""
+    (x, host), remote = list(labs.WHOLE.items())[0], t.remote()
+    for port in (80, 700, 5000):
+        t.outbound(udp(host, port, remote, 53), src=x, sport=port)
+        t.udp_in(remote, 53, (x, port), (host, port))
+    t.outbound(tcp(host, 6000, remote, 80, seq=1), src=x, sport=6000)
+    t.inbound(tcp(remote, 80, x, 6000, "SA", seq=1, ack=2), (host, 6000))
+    t.outbound(echo(host, remote, 77), src=x, ident=77)
+    t.inbound(echo(remote, x, 77, reply=True), (host, 77))
+    caller = t.remote()
+    t.inbound(tcp(caller, 5555, x, 22, seq=1), (host, 22))
+    t.outbound(tcp(host, 22, caller, 5555, "SA", seq=1, ack=2), src=x, sport=22)
+    t.inbound(echo(caller, x, 88), (host, 88))
+    t.outbound(echo(host, caller, 88, reply=True), src=x, ident=88)
+
+
+@case("RFC 5508 REQ-7", "RFC 7857 12")
+def icmp_query_hairpinned(t):
+    """Two such hosts ping each other by their external addresses, and so does a host of the pool;
+    each sees the other's external address."""
+    (x1, one), (x2, two) = labs.WHOLE.items()
+    for a, xa, b, xb in ((one, x1, two, x2), (two, x2, one, x1)):
+        for reply in (False, True):
+            ends = (b, a, xa, xb) if reply else (a, b, xb, xa)
+            packet = echo(ends[0], ends[2], 300, reply=reply)
+            t.send(INSIDE, packet)
+            t.compare(packet, t.take(INSIDE, "reply" if reply else "request"), src=ends[3],
+                      dst=ends[1], ident=300)
+    host = t.host()
+    request = echo(host, x1, 400)
+    t.send(INSIDE, request)
+    got = t.take(INSIDE, "a request of a host of the pool")
+    t.check(got.src in wire.POOL and got.dst == one, f"{got}")
+    answer = echo(one, got.src, got.ident, reply=True)
+    t.send(INSIDE, answer)
+    t.compare(answer, t.take(INSIDE, "its reply"), src=x1, dst=host, ident=400)
+
+
+@case("RFC 5508 REQ-5", "RFC 5508 REQ-4")
+def one_to_one_errors(t):
+    """Errors about such a host's datagrams: in with its own address, out with the external one."""
+    (x, host), remote = list(labs.WHOLE.items())[0], t.remote()
+    left = t.outbound(udp(host, 5000, remote, 53), src=x, sport=5000)
+    message = error(t.remote(), x, 3, 1, left.raw)
+    t.send(OUTSIDE, message)
+    t.compare(message, t.take(INSIDE, "the error"), dst=host, quoted={"src": host})
+    got = t.inbound(udp(remote, 53, x, 5000), (host, 5000))
+    message = error(host, remote, 3, 3, got.raw)
+    t.send(INSIDE, message)
+    t.compare(message, t.take(OUTSIDE, "the host's error"), src=x, quoted={"dst": x})
+
+
+@case("RFC 3022 2", "RFC 4787 REQ-14")
+def one_to_one_fragments(t):
+    """Fragments to and from such a host, in either order."""
+    (x, host), remote = list(labs.WHOLE.items())[1], t.remote()
+    t.outbound(udp(host, 5000, remote, 53), src=x, sport=5000)
+    for order in ((0, 1), (1, 0)):
+        for side, sent in ((INSIDE, udp(host, 5000, remote, 53, payload(200))),
+                           (OUTSIDE, udp(remote, 53, x, 5000, payload(200)))):
+            pieces = fragments(sent, 96)
+            for i in order:
+                t.send(side, pieces[i])
+            seen = [t.take(OUTSIDE if side == INSIDE else INSIDE, f"{order} {side}") for _ in pieces]
+            t.same({(s.src, s.dst) for s in seen},
+                   {(x, remote) if side == INSIDE else (remote, host)}, "addresses")
+            t.same(sorted(s.offset for s in seen), [0, 96], "offsets")
+
+
 def redirected(t, host, port):
     """A query to the redirected destination; its external endpoint."""
     query = udp(host, port, *labs.REDIRECTED)
