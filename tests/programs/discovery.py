@@ -6,7 +6,7 @@ import time
 
 import e2e
 from conatlab import SERVER, SERVER2
-from programs import filtering, program, server
+from programs import RELOADED, filtering, program, server
 
 VERDICTS = {"EIF": ("NAT with Endpoint Independent Filtering!", "Independent Filter"),
             "ADF": ("NAT with Address Dependent Filtering!", "Address Dependent Filter"),
@@ -61,14 +61,15 @@ MOVES = "a second gateway without shared state gives the flow another external e
 
 
 @program("RFC 4787 REQ-1", "RFC 4787 REQ-8", "RFC 5780", "RFC 6888 REQ-7",
-         kernel={"nft": SAME, "nft-packet": MOVES})
+         forms=RELOADED, kernel={"nft": SAME, "nft-packet": MOVES})
 def endpoint_independent_filtering(t):
     """Two programs find endpoint-independent mapping and filtering where that is configured."""
     discover(t, "EIF")
 
 
-@program("RFC 4787 REQ-9", kernel={"nft": "it does not hairpin to a dynamic mapping",
-                                   "nft-packet": "nor do two of them"})
+@program("RFC 4787 REQ-9", forms=RELOADED,
+         kernel={"nft": "it does not hairpin to a dynamic mapping",
+                 "nft-packet": "nor do two of them"})
 def hairpinning(t):
     """natdiscovery reaches itself by its external endpoint, from a second socket."""
     stun_server(t)
@@ -109,7 +110,7 @@ def address_dependent_filtering(t):
     discover(t, "ADF")
 
 
-@program("RFC 4787 REQ-8", "RFC 7857 9", kernel={
+@program("RFC 4787 REQ-8", "RFC 7857 9", forms=RELOADED, kernel={
     "nft": "stun says: preserves ports; whoever knows the inside port knows the outside one",
     "nft-packet": MOVES})
 def address_and_port_dependent_filtering(t):

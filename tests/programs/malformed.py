@@ -72,7 +72,7 @@ class Tap:
         packets = []
         for process, path in zip(self.processes, self.paths):
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=10)[1]
+            process.communicate(timeout=10)
             packets += captures.read(path)[1]
         return sorted(packets, key=lambda p: p[:2])
 

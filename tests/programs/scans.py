@@ -72,7 +72,6 @@ def nmap_from_outside(t):
                          # c1's mapping, from a host that it did not send to
                          ("-sU", "-p", external[1], "-S", SERVER2, "-e", "eth0", external[0]))]
     texts = [scan.communicate(timeout=40)[0] for scan in scans]
-    found = states(texts[0])
     opened = re.findall(r"^(\d+)/tcp\s+open ", texts[0], re.M)
     t.expect(opened == [str(FORWARDED[1])], f"-sS: open are {opened}")
     t.expect(len(re.findall(r"Not shown: \d+ filtered", texts[0])) == 3 and "closed" not in texts[0],

@@ -10,10 +10,9 @@ import socket
 import threading
 import time
 
-import e2e
 from conatlab import Mirror
+from e2e import PORT, ask_tcp, ask_udp, drain, receive
 from programs import RENDEZVOUS, filtering, program
-from e2e import PORT, ask_udp, ask_tcp, drain, receive
 
 MOVES = "what opened the filter of one gateway comes in by the other one"
 LEFT, RIGHT = "c1", "c2"
