@@ -33,6 +33,6 @@ Test(golden, has_rows)
 {
 	struct golden_table *table = golden_load(GOLDEN_FILE);
 
-	cr_expect_gt(golden_rows(table), 90);
+	cr_expect_gt(golden_rows(table), 180);
 	golden_unload(table);
 }
