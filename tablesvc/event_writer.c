@@ -101,7 +101,7 @@ static bool put_one(struct event_writer *w, const struct event_record *event, in
 	struct event_record *slot = &w->ring[put & (w->size - 1)];
 	*slot = *event;
 	slot->time_ms = time_ms;
-	atomic_store_explicit(&w->put, put + 1, memory_order_release);
+	atomic_store(&w->put, put + 1); /* sequentially consistent, see put_stamped */
 	return true;
 }
 
@@ -117,10 +117,8 @@ static void put_stamped(struct event_writer *w, const struct event_record *event
 		atomic_fetch_add_explicit(&w->lost, 1, memory_order_relaxed);
 		return;
 	}
-	/* Either we see that it sleeps, or it sees the event before it does. */
-	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&w->sleeping, memory_order_relaxed) &&
-	    atomic_exchange(&w->sleeping, false))
+	/* Either we see that it sleeps, or it sees the event before it does: one order of these. */
+	if (atomic_load(&w->sleeping) && atomic_exchange(&w->sleeping, false))
 		wake(w);
 }
 
@@ -347,14 +345,12 @@ static void wait_for(struct event_writer *w, int timeout_ms)
 
 static bool is_empty(const struct event_writer *w)
 {
-	return w->used == 0 && atomic_load_explicit(&w->taken, memory_order_relaxed) ==
-				   atomic_load_explicit(&w->put, memory_order_acquire);
+	return w->used == 0 && atomic_load(&w->taken) == atomic_load(&w->put);
 }
 
 static void sleep_until_woken(struct event_writer *w)
 {
 	atomic_store(&w->sleeping, true);
-	atomic_thread_fence(memory_order_seq_cst);
 	if (is_empty(w) && !atomic_load(&w->changed) && !atomic_load(&w->stop))
 		wait_for(w, -1);
 	atomic_store(&w->sleeping, false);
