@@ -31,6 +31,39 @@ static bool report(struct cache *cache, const struct report *what)
 	return true;
 }
 
+/* Flags seen on the pair in a direction, for the session or, hairpinned, for both sessions. */
+static void tell_flags(struct cache *cache, const struct flow *flow, uint8_t direction,
+		       uint8_t tcp_flags, int64_t seen)
+{
+	bool ours = direction == flow->direction; /* else the pair's other direction */
+	struct report what = {
+	    .handle = ours ? flow->handle : flow->peer_handle,
+	    .op = WIRE_FLAGS,
+	    .seen_ms = seen,
+	    .tcp_flags = tcp_flags,
+	    .direction = direction,
+	};
+	if (flow->handle != flow->peer_handle) {
+		/* Hairpinned: outbound for the sender's session, inbound for the receiver's. */
+		what.direction = NAT_OUTBOUND;
+		report(cache, &what);
+		what.handle = ours ? flow->peer_handle : flow->handle;
+		what.direction = NAT_INBOUND;
+	}
+	report(cache, &what);
+	cache->counters.flags_reported++;
+}
+
+/* What the pair saw and nobody told (a full ring, before the sweep came by) must not go with it. */
+static void tell_untold(struct cache *cache, const struct flow *flow, struct monotime now)
+{
+	for (uint8_t d = NAT_OUTBOUND; d <= NAT_INBOUND; d++) {
+		uint8_t untold = flow->tcp_flags[d] & CACHE_FLAGS & (uint8_t)~flow->tcp_reported[d];
+		if (untold && flow->tuple.protocol == NAT_TCP)
+			tell_flags(cache, flow, d, untold, seen_ms(flow->last_seen, now));
+	}
+}
+
 /* Both sessions of a hairpinned pair are released; an ordinary pair has one. */
 static void release(struct cache *cache, const struct flow *flow, uint64_t keep, uint64_t keep_peer,
 		    struct monotime now)
@@ -38,6 +71,7 @@ static void release(struct cache *cache, const struct flow *flow, uint64_t keep,
 	uint64_t handles[2] = {flow->handle, flow->peer_handle};
 	unsigned n = flow->handle == flow->peer_handle ? 1 : 2;
 
+	tell_untold(cache, flow, now);
 	for (unsigned i = 0; i < n; i++) {
 		if (handles[i] == keep || handles[i] == keep_peer)
 			continue;
@@ -156,7 +190,7 @@ void cache_expire(struct cache *cache, const struct wire_notice *notice, struct 
 			      .seen_ms = monotime_ms(now) - UINT32_MAX};
 	struct flow flow;
 
-	if (reports_room(cache->reports) < 2) {
+	if (reports_room(cache->reports) < CACHE_EXPIRE_REPORTS) {
 		cache->counters.reports_full++;
 		return; /* the table asks again */
 	}
@@ -179,6 +213,8 @@ void cache_expire(struct cache *cache, const struct wire_notice *notice, struct 
 	flowtable_remove(cache->flows, &notice->tuple, NULL);
 	cache->dirty = true;
 	cache->counters.expired++;
+	tell_untold(cache, &flow, now); /* first: DROPPED may end the session */
+	flow.tcp_reported[0] = flow.tcp_reported[1] = CACHE_FLAGS;
 	report(cache, &what);
 	release(cache, &flow, notice->handle, 0, now);
 }
@@ -219,22 +255,7 @@ static void report_flags(struct cache *cache, const struct nat_tuple *tuple, uin
 		cache->counters.reports_full++;
 		return; /* the sweep finds them later */
 	}
-	struct report what = {
-	    .handle = ours ? flow.handle : flow.peer_handle,
-	    .op = WIRE_FLAGS,
-	    .seen_ms = seen,
-	    .tcp_flags = fresh,
-	    .direction = direction,
-	};
-	if (flow.handle != flow.peer_handle) {
-		/* Hairpinned: outbound for the sender's session, inbound for the receiver's. */
-		what.direction = NAT_OUTBOUND;
-		report(cache, &what);
-		what.handle = ours ? flow.peer_handle : flow.handle;
-		what.direction = NAT_INBOUND;
-	}
-	report(cache, &what);
-	cache->counters.flags_reported++;
+	tell_flags(cache, &flow, direction, fresh, seen);
 	/*
 	 * Readers report a flag once until the sweep comes by. A connection that closed may be
 	 * opened again on the same tuple before that (RFC 9293 3.6.1), so a reported end makes the

@@ -57,9 +57,10 @@ struct cache {
 };
 
 enum {
-	/* An installation may evict two pairs and replace two, of two sessions each, and has flags.
-	 */
-	CACHE_INSTALL_REPORTS = 10,
+	/* A pair that goes: RELEASE or DROPPED for two sessions, flags of two directions for each. */
+	CACHE_EXPIRE_REPORTS = 6,
+	/* An installation may evict two pairs and replace two, and has flags. */
+	CACHE_INSTALL_REPORTS = 4 * CACHE_EXPIRE_REPORTS + 2,
 	CACHE_FLAGS = NAT_TCP_SYN | NAT_TCP_FIN | NAT_TCP_RST, /* that the table hears about */
 };
 

@@ -284,10 +284,6 @@ void session_flags(struct table *t, uint32_t index, unsigned direction, uint8_t 
 		return;
 	if (TABLE_MUTATED(TABLE_MUTATE_DEAF) && direction == NAT_INBOUND)
 		return;
-	if (TABLE_MUTATED(TABLE_MUTATE_RESET) && (tcp_flags & NAT_TCP_RST)) {
-		session_end(t, index, NAT_REASON_NONE);
-		return;
-	}
 	uint8_t before = s->tcp;
 	bool changed = tcp_seen(s, direction, tcp_flags, tick_ago(t, age_ms));
 	if (changed) {

@@ -203,6 +203,10 @@ static void report(struct table *t, struct dataplane *d, const struct wire_reque
 		return; /* long dead: harmless */
 	switch (r->op) {
 	case WIRE_FLAGS:
+		if (TABLE_MUTATED(TABLE_MUTATE_RESET) && (r->tcp_flags & NAT_TCP_RST)) {
+			session_end(t, session, NAT_REASON_NONE);
+			break;
+		}
 		session_flags(t, session, r->direction, r->tcp_flags, r->age_ms);
 		uint32_t partner = session_partner(t, session);
 		if (partner)

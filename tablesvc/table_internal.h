@@ -32,8 +32,8 @@ enum {
 	TABLE_MUTATE_FENCE = 1,
 	TABLE_MUTATE_ORDER = 2,
 	TABLE_MUTATE_DEAF = 3,	/* TCP flags from the outside are not heard */
-	TABLE_MUTATE_NUMBERS = 5, /* datagrams keep the identification they came with */
 	TABLE_MUTATE_RESET = 4, /* an RST ends the session */
+	TABLE_MUTATE_NUMBERS = 5, /* datagrams keep the identification they came with */
 };
 
 enum session_state {

@@ -153,9 +153,11 @@ void check_activity(struct dataplane *dp, uint64_t handle, unsigned direction)
 		activity->last_ns = sim->now;
 }
 
-static int64_t shortest_timeout(const struct sim *sim, uint8_t protocol)
+static int64_t shortest_timeout(struct sim *sim, uint8_t protocol, uint64_t handle)
 {
 	const struct config_timers *timers = &sim->config.timers;
+	if (protocol == NAT_TCP)
+		return tcp_shortest(sim, handle);
 	/* A question may be under way that was asked by a former configuration. */
 	int64_t udp = sim->shortest_udp < timers->udp_dns ? sim->shortest_udp : timers->udp_dns;
 	return ms((protocol == NAT_ICMP ? timers->icmp : udp) -
@@ -194,8 +196,8 @@ static void check_expiry(struct sim *sim)
 		if (!activity->handle || activity->stamp == stamp)
 			continue;
 		if (activity->last_ns && !sim->operated && !activity->rival &&
-		    activity->protocol != NAT_TCP &&
-		    sim->now - activity->last_ns < shortest_timeout(sim, activity->protocol))
+		    sim->now - activity->last_ns <
+			shortest_timeout(sim, activity->protocol, activity->handle))
 			fail(sim, "session %lx of protocol %u ends %ld ms after a packet",
 			     (unsigned long)activity->handle, activity->protocol,
 			     (long)((sim->now - activity->last_ns) / MS_NS));
@@ -314,6 +316,7 @@ void check_step(struct sim *sim)
 	rows_read(sim);
 	if (sim->rows_fresh)
 		check_expiry(sim);
+	tcp_check(sim);
 	sim->rows_fresh = false;
 	check_table(sim);
 	subscriber_check(sim);

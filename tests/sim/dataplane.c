@@ -11,7 +11,7 @@
 struct body { /* of a simulated packet */
 	struct nat_tuple tuple;
 	uint64_t number;
-	uint8_t op;
+	uint8_t op, tcp_flags;
 };
 
 static void claim_add(struct claims *claims, struct claim claim)
@@ -81,6 +81,7 @@ static void answered(void *context, struct engine_packet *packet, const struct w
 		return;
 	dp->translated++;
 	cover_answer(dp->sim, &body.tuple, answer);
+	tcp_translated(dp, &body.tuple, &answer->rewrite, answer->handle, body.tcp_flags);
 	claims_of(&dp->said, &body.tuple, &answer->rewrite, answer->direction, answer->handle,
 		  answer->peer_handle);
 }
@@ -120,7 +121,7 @@ void dataplane_start(struct sim *sim, unsigned index)
 				  .pending_packets = 4 + below(sim, 24),
 				  .packet_room = 512,
 				  .inquiries = 4 + below(sim, 60),
-				  .reports = 16u << below(sim, 4)};
+				  .reports = 32u << below(sim, 4)};
 
 	memset(dp, 0, sizeof *dp);
 	dp->sim = sim;
@@ -173,6 +174,7 @@ void dataplane_crash(struct dataplane *dp)
 	trace(sim, "dp%u: crashes", dp->index);
 	sim->coverage.crashes++;
 	sim->disturbances++;
+	sim->troubles++;
 	leave_ghost(dp);
 	if (dp->link) {
 		link_break(sim, dp->link);
@@ -188,6 +190,7 @@ static void disconnect(struct dataplane *dp)
 	struct sim *sim = dp->sim;
 
 	sim->disturbances++;
+	sim->troubles++;
 	if (dp->link)
 		link_close_dataplane(sim, dp->link);
 	dp->link = NULL;
@@ -295,7 +298,9 @@ void dataplane_pump(struct dataplane *dp)
 
 static void ask(struct dataplane *dp, unsigned op, const struct nat_tuple *tuple, uint8_t tcp_flags)
 {
-	struct body body = {.tuple = *tuple, .number = ++dp->packets, .op = (uint8_t)op};
+	struct body body = {.tuple = *tuple, .number = ++dp->packets,
+			    .op = (uint8_t)op,
+			    .tcp_flags = tcp_flags};
 	struct engine_packet packet = {
 	    .data = (uint8_t *)&body, .length = sizeof body, .room = sizeof body};
 
@@ -325,7 +330,9 @@ void dataplane_packet(struct dataplane *dp, const struct nat_tuple *tuple, uint8
 					      .destination_port = copy.destination_port,
 					      .egress = copy.egress};
 		dp->translated++;
-		check_activity(dp, copy.handle, copy.direction);
+		if (!(tcp_flags & NAT_TCP_RST))
+			check_activity(dp, copy.handle, copy.direction);
+		tcp_translated(dp, tuple, &rewrite, copy.handle, tcp_flags);
 		if (hold && dp->readers.n < READERS)
 			claims_of(&dp->readers, tuple, &rewrite, copy.direction, 0, 0);
 		/* A busy owner's ring is full: the sweep has to find them. */

@@ -74,7 +74,7 @@ static bool known_tuple(struct sim *sim, bool inbound, struct nat_tuple *out)
 					  .destination_port = row->remote.port,
 					  .realm = row->realm};
 	out->protocol = row->protocol;
-	return true;
+	return !tcp_is_one(out); /* those have a life of their own */
 }
 
 static struct nat_tuple stranger(struct sim *sim)
@@ -249,11 +249,15 @@ void disturb_operation(struct sim *sim)
 	uint8_t flags;
 	bool hold = chance(sim, 300);
 
+	if (sim->shape.smooth && chance(sim, 500)) {
+		tcp_operate(sim);
+		return;
+	}
 	if (chance(sim, 50)) {
 		subscriber_ask(sim);
 		return;
 	}
-	switch (below(sim, 19)) {
+	switch (below(sim, 22)) {
 	case 0:
 		if (sim->shape.quiet)
 			break;
@@ -264,6 +268,11 @@ void disturb_operation(struct sim *sim)
 	case 17:
 	case 18:
 		datagram(sim);
+		break;
+	case 19:
+	case 20:
+	case 21:
+		tcp_operate(sim);
 		break;
 	case 1:
 		tuple = stranger(sim);

@@ -84,11 +84,12 @@ struct link *link_open(struct sim *sim, struct dataplane *dp)
 static int64_t delay(struct sim *sim)
 {
 	uint32_t kind = below(sim, 1000);
-	if (kind < 900 || sim->healing)
+	if (kind < 900 || sim->healing || sim->shape.smooth)
 		return 100000 + (int64_t)below(sim, 4000) * 1000;
 	if (kind < 995)
 		return ms(below(sim, 100));
 	sim->disturbances++;
+	sim->troubles++;
 	return ms(below(sim, sim->config.lease_ms * 2));
 }
 

@@ -22,6 +22,8 @@ static const struct {
     {"ack-first", 0, CACHE_MUTATION_ACK_FIRST, false},
     {"no-wait", 0, CACHE_MUTATION_NO_WAIT, false},
     {"taken-back", 0, CACHE_MUTATION_NO_TAKEN_BACK, false},
+    {"deaf", 3, 0, false},
+    {"reset", 4, 0, false},
     {"numbers", 5, 0, false},
     {"alone", 0, 0, true},
 };
@@ -51,6 +53,6 @@ bool mutation_must_fail(void)
 
 const char *mutation_names(void)
 {
-	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back|numbers|alone|small-outbox [--seeds "
+	return " | --mutate fence|order|lease|ack-first|no-wait|taken-back|deaf|reset|numbers|alone|small-outbox [--seeds "
 	       "N]";
 }

@@ -12,6 +12,7 @@
  *   subscriber.c     mappings that hosts ask for themselves
  *   fragments.c      datagrams in pieces, each to any dataplane, through the engine
  *   pool.c           policies of the pool, and what they promise
+ *   tcp.c            TCP connections, and what must be known of them
  *   check.c          the invariants, after every step
  */
 #ifndef SIM_SIM_H
@@ -175,6 +176,19 @@ struct activity { /* of a session, by its slot: live flows never expire early */
 };
 enum { ACTIVITIES = 512 };
 
+struct tcp_connection {
+	nat_be32 internal; /* 0: none yet */
+	struct nat_endpoint external;
+	bool known;	      /* external is */
+	uint64_t handle;      /* of its session, when a packet was translated last */
+	uint64_t troubles;      /* when it began */
+	int64_t sent;	      /* the last packet, whether it was translated or not */
+	int64_t quiet;	      /* nobody says anything until */
+	int64_t syn[2], fin[2]; /* when they were translated first, by direction; 0 = not */
+	bool may_end[2], may_reset; /* a FIN or RST was sent, at least */
+};
+enum { TCP_CONNECTIONS = 3 };
+
 struct promise { /* to a subscriber that asked for a mapping */
 	struct nat_endpoint internal, external;
 	int64_t until; /* ns; 0 = none */
@@ -204,7 +218,8 @@ enum { BLOCKS = 16 };
 			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
 			    X(reloads) X(readers_waited_for) X(held) X(fixed) X(overflowed) X(elsewhere) X(explicits)                      \
 				X(fragments_together) X(fragments_unknown) X(fragments_told)   \
-				    X(fragments_alone)
+				    X(fragments_alone) X(tcp_established) X(tcp_reopened)           \
+				    X(tcp_quiet) X(tcp_closed)
 struct coverage {
 #define COVERED_FIELD(name) uint64_t name;
 	COVERED(COVERED_FIELD)
@@ -218,6 +233,7 @@ struct sim_shape { /* drawn from the seed */
 	unsigned addresses; /* of the pool, at first */
 	int64_t end;
 	bool calm; /* no faults: delays and evictions only */
+	bool smooth; /* calm, no message is very late, and mostly TCP: what must hold exactly */
 	bool quiet; /* nor operators */
 	bool cuts;  /* the way out has a small MTU */
 };
@@ -263,8 +279,10 @@ struct sim {
 	struct piece pieces[PIECES];
 	uint32_t last_number;
 	uint64_t disturbances; /* what may cost a fragment */
+	uint64_t troubles;     /* what may cost or delay a report */
 	struct remembered remembered[REMEMBERED];
 	struct activity activities[ACTIVITIES];
+	struct tcp_connection connections[TCP_CONNECTIONS];
 	struct block blocks[2][BLOCKS];
 	struct promise promises[PROMISES];
 	bool operated; /* in this step somebody ended things */
@@ -373,6 +391,15 @@ void subscriber_check(struct sim *sim);
 void pool_draw(struct sim *sim);
 /* A dynamic mapping. */
 void pool_check(struct sim *sim, const struct table_mapping_row *row);
+
+/* ---- tcp.c */
+void tcp_operate(struct sim *sim);
+bool tcp_is_one(const struct nat_tuple *tuple);
+void tcp_translated(struct dataplane *dp, const struct nat_tuple *tuple,
+		    const struct nat_rewrite *rewrite, uint64_t handle, uint8_t flags);
+/* How long after a packet a session may end at the soonest, ns. */
+int64_t tcp_shortest(struct sim *sim, uint64_t handle);
+void tcp_check(struct sim *sim);
 
 /* ---- check.c */
 void check_step(struct sim *sim);

@@ -39,6 +39,8 @@ static void make_config(struct sim *sim)
 	    .cuts = chance(sim, 500),
 	};
 	sim->shape.calm |= sim->shape.quiet;
+	sim->shape.smooth = chance(sim, 120);
+	sim->shape.calm |= sim->shape.smooth;
 	c->lease_ms = between(sim, 500, 1200);
 	c->heartbeat_ms = c->lease_ms / between(sim, 3, 5);
 	c->grace_ms = chance(sim, 300) ? 0 : between(sim, 100, 1500);
@@ -53,9 +55,9 @@ static void make_config(struct sim *sim)
 	sim->shortest_udp = c->timers.udp;
 	c->timers.udp_dns = between(sim, 50, 500);
 	c->timers.icmp = between(sim, 100, 600);
-	c->timers.tcp_established = between(sim, 500, 2500);
-	c->timers.tcp_opening = between(sim, 200, 1000);
-	c->timers.tcp_closing = between(sim, 200, 1000);
+	c->timers.tcp_established = between(sim, 1500, 4000);
+	c->timers.tcp_opening = between(sim, 500, 1200);
+	c->timers.tcp_closing = between(sim, 500, chance(sim, 300) ? 3500 : 1200);
 	c->capacity.mappings = between(sim, 20, 200);
 	c->capacity.sessions = between(sim, 30, 300);
 	c->capacity.subscribers = between(sim, 3, 8);
@@ -227,7 +229,7 @@ static void happen(struct sim *sim, const struct pick *pick)
 	case EVENT_FAULT:
 		sim->next_fault = sim->now + ms(below(sim, 2 * sim->shape.fault_every_ms));
 		if (!sim->shape.calm) {
-			sim->disturbances++;
+			sim->disturbances++, sim->troubles++;
 			disturb_fault(sim);
 		}
 		break;
@@ -277,8 +279,9 @@ static void heal(struct sim *sim)
 	sim->healing = true;
 	disturb_end(sim);
 	memset(sim->activities, 0, sizeof sim->activities); /* static forwards end theirs */
+	memset(sim->connections, 0, sizeof sim->connections);
 	/* Two fences: of what was attached, and of timers that a lost holder re-armed. */
-	run_until(sim, sim->now + ms(3 * fence + c->hold_down_ms + 2 * c->timers.tcp_established +
+	run_until(sim, sim->now + ms(3 * fence + c->hold_down_ms + 2 * c->timers.tcp_established + c->timers.tcp_closing +
 				     2 * c->timers.udp + 2000));
 	if (sim->failed)
 		return;

@@ -131,9 +131,9 @@ Test(cache_sessions, does_not_use_an_answer_that_its_own_release_overtook)
 Test(cache_sessions, evicts_nothing_that_it_could_not_report)
 {
 	struct world w;
-	attach(&w, 2, 10); /* rounded to 16 */
+	attach(&w, 2, 20); /* rounded to 32 */
 	learn(&w, 1, 5, 1);
-	for (unsigned i = 0; i < 7; i++) /* unconfirmed reports: 9 of 16 are left */
+	for (unsigned i = 0; i < 7; i++) /* unconfirmed reports: 25 of 32 are left */
 		notice(&w, WIRE_EXPIRE, outbound(40 + i), 900 + i, 10, true, 2);
 	next(&w, 2);
 	struct wire_answer a = translate(2, 6);
