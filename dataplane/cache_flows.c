@@ -247,25 +247,38 @@ static void report_flags(struct cache *cache, const struct nat_tuple *tuple, uin
 	if (!(tcp_flags & CACHE_FLAGS) || !flowtable_find(cache->flows, tuple, &flow))
 		return;
 	bool ours = nat_tuple_equal(&flow.tuple, tuple); /* else the pair's other direction */
-	uint8_t direction = ours ? flow.direction : !flow.direction;
+	uint8_t direction = ours ? flow.direction : !flow.direction, back = !direction;
 	uint8_t fresh = tcp_flags & CACHE_FLAGS & (uint8_t)~flow.tcp_reported[direction];
+	/* Seen before this packet, but nobody told: it is told first. */
+	uint8_t before = flow.tcp_flags[direction] & CACHE_FLAGS &
+			 (uint8_t) ~(flow.tcp_reported[direction] | fresh);
+	uint8_t untold = flow.tcp_flags[back] & CACHE_FLAGS & (uint8_t)~flow.tcp_reported[back];
 	if (!fresh)
 		return;
-	if (reports_room(cache->reports) < 2) {
+	if (reports_room(cache->reports) < CACHE_EXPIRE_REPORTS) {
 		cache->counters.reports_full++;
 		return; /* the sweep finds them later */
 	}
+	if (untold)
+		tell_flags(cache, &flow, back, untold, seen);
+	if (before)
+		tell_flags(cache, &flow, direction, before, seen);
 	tell_flags(cache, &flow, direction, fresh, seen);
 	/*
 	 * Readers report a flag once until the sweep comes by. A connection that closed may be
 	 * opened again on the same tuple before that (RFC 9293 3.6.1), so a reported end makes the
 	 * next SYN news, and the SYN the next end.
 	 */
+	uint8_t keep = UINT8_MAX;
 	if (fresh & ends)
-		flowtable_reset_flags(cache->flows, tuple, (uint8_t)~NAT_TCP_SYN);
-	else if ((flow.tcp_reported[0] | flow.tcp_reported[1]) & ends)
-		flowtable_reset_flags(cache->flows, tuple, (uint8_t)~ends);
-	flowtable_reported(cache->flows, tuple, fresh);
+		keep = (uint8_t)~NAT_TCP_SYN;
+	else if ((flow.tcp_reported[0] | flow.tcp_reported[1] | untold | before) & ends)
+		keep = (uint8_t)~ends;
+	if (keep != UINT8_MAX)
+		flowtable_reset_flags(cache->flows, tuple, keep);
+	struct nat_tuple answering = ours ? nat_reverse_tuple(&flow.tuple, &flow.rewrite) : flow.tuple;
+	flowtable_reported(cache->flows, tuple, fresh | (before & keep));
+	flowtable_reported(cache->flows, &answering, untold & keep);
 }
 
 void cache_report_flags(struct cache *cache, const struct nat_tuple *tuple, uint8_t tcp_flags,

@@ -38,6 +38,8 @@ void tcp_translated(struct dataplane *dp, const struct nat_tuple *tuple,
 
 	if (!c)
 		return;
+	trace(sim, "dp%u: tcp %u: %s, flags %u, session %lx", dp->index,
+	      (unsigned)(c - sim->connections), out ? "out" : "in", flags, (unsigned long)handle);
 	if (out) {
 		c->external = (struct nat_endpoint){rewrite->source, rewrite->source_port, 0};
 		c->known = true;
