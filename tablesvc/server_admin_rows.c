@@ -69,7 +69,7 @@ static void fill_mapping(const void *from, struct row *to)
 	to->mapping.internal = endpoint_of(to, 0, &row->internal);
 	to->mapping.external = endpoint_of(to, 1, &row->external);
 	to->mapping.sessions = row->sessions;
-	to->mapping.is_static = row->is_static;
+	to->mapping.made_by = admin_text(row->made_by);
 	to->mapping.pool = admin_text(row->pool);
 }
 

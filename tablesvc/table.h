@@ -86,7 +86,7 @@ struct table_mapping_row {
 	uint8_t realm, protocol;
 	struct nat_endpoint internal, external;
 	uint32_t sessions;
-	bool is_static;
+	const char *made_by; /* "traffic", "pcp", "static" */
 	const char *pool;
 };
 struct table_session_row {

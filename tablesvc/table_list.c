@@ -45,6 +45,13 @@ static uint64_t next_cursor(uint64_t at, uint64_t end)
 	return at < end ? at : 0;
 }
 
+static const char *made_by(const struct mapping *m)
+{
+	if (m->flags & (MAPPING_STATIC | MAPPING_WHOLE))
+		return "static";
+	return m->flags & MAPPING_EXPLICIT ? "pcp" : "traffic";
+}
+
 unsigned table_mappings(struct table *t, const struct table_filter *filter, uint64_t *cursor,
 			struct table_mapping_row *rows, unsigned max, struct monotime now)
 {
@@ -61,7 +68,7 @@ unsigned table_mappings(struct table *t, const struct table_filter *filter, uint
 		    .internal = {.address = m->internal, .port = m->internal_port},
 		    .external = mapping_external(t, m),
 		    .sessions = m->n_live,
-		    .is_static = (m->flags & (MAPPING_STATIC | MAPPING_WHOLE)) != 0,
+		    .made_by = made_by(m),
 		    .pool = name_of_pool(t, m->place),
 		};
 	}

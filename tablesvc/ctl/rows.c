@@ -130,7 +130,7 @@ static void print_dataplane(struct run *run, const void *reply)
 static const struct output_column mapping_columns[] = {
     {"realm", "REALM", OUTPUT_NUMBER, 5},	{"protocol", "PROTO", OUTPUT_TEXT, -5},
     {"internal", "INTERNAL", OUTPUT_TEXT, -21}, {"external", "EXTERNAL", OUTPUT_TEXT, -21},
-    {"sessions", "SESSIONS", OUTPUT_NUMBER, 8}, {"static", "STATIC", OUTPUT_BOOL, -6},
+    {"sessions", "SESSIONS", OUTPUT_NUMBER, 8}, {"made_by", "MADE BY", OUTPUT_TEXT, -7},
     {"pool", "POOL", OUTPUT_TEXT, -16},		{NULL},
 };
 
@@ -147,7 +147,7 @@ static void print_mappings(struct run *run, const void *reply)
 		    endpoint(r->internal, a[1]),
 		    endpoint(r->external, a[2]),
 		    number(r->sessions),
-		    number((uint64_t)r->is_static),
+		    text(r->made_by),
 		    text(r->pool),
 		};
 		output_row(&run->output, values);

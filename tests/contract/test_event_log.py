@@ -81,7 +81,7 @@ class Files(WithDataplane):
             host, port = m["external"].split(":")
             owner = [b["subscriber"] for b in blocks if b["external"] == host and
                      b["first_port"] <= int(port) <= b["last_port"]]
-            if m["static"]:
+            if m["made_by"] == "static":
                 continue
             self.assertEqual(owner, [m["internal"].split(":")[0]], m)
 

@@ -83,7 +83,7 @@ class Conatctl(unittest.TestCase):
         _, err = self.expect(1, "static", "add", *mine)
         self.assertIn("already", err)
         mapping, = self.service.rows("mappings", "--subscriber", "10.0.0.9")
-        self.assertTrue(mapping["static"])
+        self.assertEqual(mapping["made_by"], "static")
         self.assertEqual((mapping["external"], mapping["protocol"], mapping["pool"]),
                          ("192.0.2.2:5000", "udp", "main"))
         self.expect(4, "static", "del", "tcp", "192.0.2.2:5000")
@@ -132,7 +132,7 @@ class Conatctl(unittest.TestCase):
         self.assertEqual(self.service.rows("mappings", "--protocol", "icmp"), [])
         self.assertEqual(len(self.service.rows("mappings", "--limit", "1")), 1)
         out, _ = self.expect(0, "mappings", "--external", "192.0.2.5")
-        self.assertRegex(out, r"\AREALM  PROTO  INTERNAL +EXTERNAL +SESSIONS  STATIC  POOL\n")
+        self.assertRegex(out, r"\AREALM  PROTO  INTERNAL +EXTERNAL +SESSIONS  MADE BY  POOL\n")
         self.service.rows("static", "del", "tcp", "192.0.2.5:80")
         self.service.rows("static", "del", "tcp", "203.0.113.1:80", "--realm", "9")
 

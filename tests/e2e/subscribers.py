@@ -79,6 +79,8 @@ def pcp(t):
         with t.routed(*pair):
             t.expect(reaches(stranger, external, host), f"a stranger gets in by {pair[1]}")
     t.expect(ask_udp(host, (SERVER, PORT)) == external, "the host's own packets leave from there")
+    rows = {m["external"]: m["made_by"] for m in t.lab.ctl("mappings")}
+    t.expect(rows == {"%s:%d" % external: "pcp"}, f"conatctl shows it: {rows}")
     forger = Client(t, "c1", "10.0.1.2")
     t.expect(forger.map(7777, 0)[0] == NOT_AUTHORIZED, "without its nonce nobody ends it")
     t.expect(client.map(7778, 600, claims="10.0.2.2")[0] == ADDRESS_MISMATCH,

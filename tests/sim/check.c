@@ -286,7 +286,7 @@ static void check_table(struct sim *sim)
 				      .realm = row->realm,
 				      .protocol = row->protocol};
 		see(sim, &claim, "the table", 0);
-		if (!row->is_static && !ever_static(sim, &row->external))
+		if (strcmp(row->made_by, "static") != 0 && !ever_static(sim, &row->external))
 			pool_check(sim, row);
 	}
 	table_counters(sim->table, &counters);
