@@ -164,6 +164,9 @@ static void publish(struct server *server)
 		c->pools[i].exhausted = rows[i].exhausted;
 		c->pools[i].addresses_used = rows[i].addresses_used;
 		c->pools[i].counts = rows[i].counts;
+		c->pools[i].blocks_shared = rows[i].blocks_shared;
+		c->pools[i].blocks_free = rows[i].blocks_free;
+		c->pools[i].above = rows[i].above;
 	}
 	pthread_mutex_lock(&server->published_lock);
 	server->published = *c;

@@ -54,7 +54,7 @@ int server_port(const struct server *server, unsigned i);
 struct server_pool {
 	char name[CONFIG_NAME_MAX];
 	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
-	uint64_t addresses_used;
+	uint64_t addresses_used, blocks_shared, blocks_free, above;
 	struct table_pool_counts counts;
 };
 

@@ -163,6 +163,12 @@ unsigned admin_pools(struct peer *peer, unsigned max, struct monotime now)
 	r.blocks_resting = row.blocks_resting;
 	r.ports_used = row.ports_used;
 	r.exhausted_total = row.exhausted;
+	r.blocks_shared = row.blocks_shared;
+	r.blocks_free = row.blocks_free;
+	r.above = row.above;
+	r.mode = admin_text(row.ratio ? "deterministic" : "dynamic");
+	r.ratio = row.ratio;
+	r.ports_per_subscriber = row.ports_per_subscriber;
 	admin_reply(peer, &r.base);
 	return 1;
 }

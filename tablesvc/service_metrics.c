@@ -182,6 +182,13 @@ static const struct {
      POOL(counts.mappings_created)},
     {"conat_pool_mappings_ended_total", "Mappings whose port was given back.", METRICS_COUNTER,
      POOL(counts.mappings_ended)},
+    {"conat_pool_blocks_shared",
+     "Port blocks that any subscriber may get: neither fixed nor below 1024.", METRICS_GAUGE,
+     POOL(blocks_shared)},
+    {"conat_pool_blocks_shared_free", "Of those the ones that nobody has and that do not rest.",
+     METRICS_GAUGE, POOL(blocks_free)},
+    {"conat_pool_above", "1 while more of those are in use, or rest, than warn_above says.",
+     METRICS_GAUGE, POOL(above)},
     {"conat_pool_exhausted_total", "Times that a pool had no block for a subscriber.",
      METRICS_COUNTER, POOL(exhausted)},
 };

@@ -116,6 +116,9 @@ struct table_pool_row {
 	uint64_t addresses, blocks, blocks_used, blocks_resting, ports_used, exhausted;
 	uint64_t addresses_used;
 	struct table_pool_counts counts;
+	uint64_t blocks_shared, blocks_free; /* that anybody may get, and of those that nobody has */
+	bool above;			     /* their warn_above */
+	uint32_t ratio, ports_per_subscriber; /* of a deterministic pool, else 0 */
 };
 struct table_dataplane_row {
 	uint32_t id;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the operator sees and ends: lists by cursor, with bounded work a call. */
+#include "tablesvc/deterministic.h"
 #include "tablesvc/table_internal.h"
 
 #include <string.h>
@@ -147,6 +148,7 @@ unsigned table_pools(struct table *t, uint64_t *cursor, struct table_pool_row *r
 		const struct config_pool *pool = &t->config.pools[i];
 		struct portpool_stats stats;
 		portpool_stats(t->pools, (unsigned)i, t->now, &stats);
+		const struct deterministic *plan = portpool_deterministic(t->pools, (unsigned)i);
 		rows[n++] = (struct table_pool_row){
 		    .name = pool->name,
 		    .prefixes = pool->prefixes,
@@ -159,6 +161,11 @@ unsigned table_pools(struct table *t, uint64_t *cursor, struct table_pool_row *r
 		    .exhausted = stats.exhausted,
 		    .addresses_used = stats.addresses_used,
 		    .counts = t->pool_counts[i],
+		    .blocks_shared = stats.blocks_shared,
+		    .blocks_free = stats.blocks_free,
+		    .above = stats.above,
+		    .ratio = plan ? plan->ratio : 0,
+		    .ports_per_subscriber = plan ? plan->ports : 0,
 		};
 	}
 	*cursor = next_cursor(i, t->config.n_pools);

@@ -225,6 +225,12 @@ static const struct output_column pool_columns[] = {
     {"blocks_resting", "RESTING", OUTPUT_NUMBER, 9},
     {"ports_used", "PORTS USED", OUTPUT_NUMBER, 10},
     {"exhausted_total", "EXHAUSTED", OUTPUT_NUMBER, 9},
+    {"blocks_shared", "SHARED", OUTPUT_NUMBER, 9},
+    {"blocks_free", "FREE", OUTPUT_NUMBER, 9},
+    {"above", "ABOVE", OUTPUT_BOOL, -5},
+    {"mode", "MODE", OUTPUT_TEXT, -13},
+    {"ratio", "RATIO", OUTPUT_NUMBER, 6},
+    {"ports_per_subscriber", "PORTS EACH", OUTPUT_NUMBER, 10},
     {"prefixes", "PREFIXES", OUTPUT_LIST, -18},
     {NULL},
 };
@@ -246,6 +252,12 @@ static void print_pool(struct run *run, const void *reply)
 	    number(r->blocks_resting),
 	    number(r->ports_used),
 	    number(r->exhausted_total),
+	    number(r->blocks_shared),
+	    number(r->blocks_free),
+	    number(r->above),
+	    text(r->mode),
+	    number(r->ratio),
+	    number(r->ports_per_subscriber),
 	    text(prefixes),
 	};
 	output_row(&run->output, values);

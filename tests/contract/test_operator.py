@@ -57,6 +57,10 @@ class Conatctl(unittest.TestCase):
         self.assertEqual(pools["main"]["blocks"], 17 * 252)
         self.assertEqual(pools["main"]["prefixes"], ["192.0.2.0/28", "198.51.100.7/32"])
         self.assertEqual(pools["games"]["addresses"], 4)
+        for pool in pools.values():
+            self.assertEqual(pool["mode"], "dynamic")
+            self.assertEqual(pool["blocks_free"], pool["blocks_shared"])
+            self.assertFalse(pool["above"])
         out, _ = self.expect(0, "pools")
         self.assertRegex(out, r"\ANAME +ADDRESSES +BLOCKS ")
         self.assertEqual(len(out.splitlines()), 3)
@@ -182,6 +186,8 @@ class Conatctl(unittest.TestCase):
             self.assertIn(f'conat_table_refused_total{{reason="{reason}"}} 0\n', page)
         for line in ("conat_ready 1", "conat_table_sessions_capacity 1000",
                      'conat_pool_addresses{pool="games"} 4',
+                     'conat_pool_above{pool="main"} 0',
+                     'conat_pool_blocks_shared_free{pool="games"} 1008',
                      'conat_pool_blocks{pool="games",state="used"} 0'):
             self.assertIn(line + "\n", page)
         families = re.findall(r"^# TYPE (\S+) ", page, re.M)
@@ -415,6 +421,27 @@ class Program(unittest.TestCase):
             code, out, err = self.run_service("-n", "-c", path + ".not")
             self.assertEqual((code, out), (1, ""))
             self.assertIn("No such file", err)
+
+    def test_deterministic_map(self):
+        """RFC 7422 section 3: who has which ports, from the configuration alone."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write("pools: [{name: p, prefixes: [192.0.2.0/31], mode: deterministic,\n"
+                       "  ports_per_subscriber: 1024}]\n"
+                       "realms: [{name: home, prefixes: [10.0.0.0/29], pool: p}]\n")
+            file.flush()
+            code, out, err = self.run_service("--deterministic-map", "-c", file.name)
+            self.assertEqual((code, err), (0, ""))
+            lines = out.splitlines()
+            self.assertRegex(lines[0], "^# pool p: ratio 1:4, 1024 ports each from 1024 on, ")
+            self.assertEqual(lines[1:4], ["home 10.0.0.0 192.0.2.0 1024-2047",
+                                          "home 10.0.0.1 192.0.2.1 1024-2047",
+                                          "home 10.0.0.2 192.0.2.0 2048-3071"])
+            self.assertEqual(len(lines), 9)
+            file.write("surprise: 1\n")
+            file.flush()
+            code, out, err = self.run_service("--deterministic-map", "-c", file.name)
+            self.assertEqual((code, out), (1, ""))
+            self.assertIn("surprise", err)
 
     def test_wrong_arguments(self):
         for arguments in (("--fast",), ("x",), ("--config",), ("--log-level", "x")):
