@@ -53,7 +53,8 @@ static struct seen *seen_at(struct seen *table, struct nat_endpoint external, ui
 static bool ever_static(const struct sim *sim, const struct nat_endpoint *external)
 {
 	for (unsigned i = 0; i < sim->n_statics; i++)
-		if (sim->statics[i].external.port == external->port &&
+		if ((sim->statics[i].protocol == 0 || /* 1:1: all of its ports */
+		     sim->statics[i].external.port == external->port) &&
 		    sim->statics[i].external.address == external->address)
 			return true;
 	return false;
@@ -79,7 +80,7 @@ static void see(struct sim *sim, const struct claim *claim, const char *who, uns
 		     ntohs(claim->external.port), claim->protocol, ntohl(other->internal.address),
 		     ntohs(other->internal.port), other->who, other->number,
 		     ntohl(mine.internal.address), ntohs(mine.internal.port), who, number);
-	if (ever_static(sim, &claim->external))
+	if (ever_static(sim, &claim->external) || nat_protocol_by_address(claim->protocol))
 		return;
 	struct nat_endpoint block = {
 	    claim->external.address,
@@ -160,8 +161,10 @@ static int64_t shortest_timeout(struct sim *sim, uint8_t protocol, uint64_t hand
 		return tcp_shortest(sim, handle);
 	/* A question may be under way that was asked by a former configuration. */
 	int64_t udp = sim->shortest_udp < timers->udp_dns ? sim->shortest_udp : timers->udp_dns;
-	return ms((protocol == NAT_ICMP ? timers->icmp : udp) -
-		  1); /* ages are whole milliseconds */
+	int64_t timeout = protocol == NAT_ICMP ? timers->icmp
+			  : nat_protocol_by_address(protocol) ? timers->other
+							      : udp;
+	return ms(timeout - 1); /* ages are whole milliseconds */
 }
 
 /* A static forward that waits ends whoever has its port or its internal endpoint, at any time. */
@@ -169,9 +172,10 @@ static bool static_rival(const struct sim *sim, const struct table_session_row *
 {
 	for (unsigned i = 0; i < sim->n_statics; i++) {
 		const struct config_static *m = &sim->statics[i];
-		if ((m->external.port == row->external.port &&
+		bool whole = m->protocol == 0; /* ... and 1:1, all of both addresses' */
+		if (((whole || m->external.port == row->external.port) &&
 		     m->external.address == row->external.address) ||
-		    (m->internal.port == row->internal.port &&
+		    ((whole || m->internal.port == row->internal.port) &&
 		     m->internal.address == row->internal.address))
 			return true;
 	}

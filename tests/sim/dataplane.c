@@ -51,6 +51,7 @@ static void cover_answer(struct sim *sim, const struct nat_tuple *tuple,
 {
 	bool twice = answer->rewrite.source != tuple->source &&
 		     answer->rewrite.destination != tuple->destination;
+	sim->coverage.by_address += nat_protocol_by_address(tuple->protocol);
 	sim->coverage.hairpins += answer->handle != answer->peer_handle;
 	sim->coverage.redirects += twice && answer->handle == answer->peer_handle;
 }

@@ -27,8 +27,17 @@ static nat_be32 external_address(struct sim *sim)
 
 static uint8_t protocol(struct sim *sim)
 {
-	static const uint8_t protocols[] = {NAT_UDP, NAT_UDP, NAT_UDP, NAT_TCP, NAT_TCP, NAT_ICMP};
+	static const uint8_t protocols[] = {NAT_UDP, NAT_UDP, NAT_UDP,  NAT_UDP,
+					    NAT_TCP, NAT_TCP, NAT_ICMP, NAT_GRE};
 	return protocols[below(sim, sizeof protocols)];
+}
+
+/* Without ports, where the protocol is translated by address. */
+static struct nat_tuple portless(struct nat_tuple tuple)
+{
+	if (nat_protocol_by_address(tuple.protocol))
+		tuple.source_port = tuple.destination_port = 0;
+	return tuple;
 }
 
 static uint8_t flags_of(struct sim *sim, uint8_t proto)
@@ -45,14 +54,14 @@ struct nat_tuple disturb_outbound(struct sim *sim, uint8_t *tcp_flags)
 	unsigned remote = below(sim, sim->shape.remotes);
 
 	*tcp_flags = proto == NAT_TCP ? NAT_TCP_SYN : 0;
-	return (struct nat_tuple){
+	return portless((struct nat_tuple){
 	    .source = subscriber(sim),
 	    .source_port = internal_port(sim),
 	    .destination = htonl(0x08080800 + remote / 2),
 	    .destination_port = proto == NAT_ICMP ? 0 : htons(remote % 2 ? 53 : 80),
 	    .protocol = proto,
 	    .realm = 1,
-	};
+	});
 }
 
 /* A tuple of a session that the table knows, either way; false when it knows none. */
@@ -79,12 +88,12 @@ static bool known_tuple(struct sim *sim, bool inbound, struct nat_tuple *out)
 
 static struct nat_tuple stranger(struct sim *sim)
 {
-	return (struct nat_tuple){.source = htonl(0x08080800 + below(sim, 3)),
-				  .source_port = htons((uint16_t)(80 + below(sim, 3))),
-				  .destination = external_address(sim),
-				  .destination_port = external_port(sim),
-				  .protocol = protocol(sim),
-				  .realm = NAT_REALM_OUTSIDE};
+	return portless((struct nat_tuple){.source = htonl(0x08080800 + below(sim, 3)),
+					   .source_port = htons((uint16_t)(80 + below(sim, 3))),
+					   .destination = external_address(sim),
+					   .destination_port = external_port(sim),
+					   .protocol = protocol(sim),
+					   .realm = NAT_REALM_OUTSIDE});
 }
 
 /* From an internal endpoint to the external endpoint of another one. */
@@ -100,6 +109,7 @@ static bool hairpin(struct sim *sim, struct nat_tuple *out)
 				  .destination_port = row->external.port,
 				  .protocol = row->protocol,
 				  .realm = 1};
+	*out = portless(*out);
 	return true;
 }
 
@@ -138,6 +148,8 @@ static void operate_static(struct sim *sim)
 	rows_read(sim);
 	if (sim->n_mappings && chance(sim, 600)) /* somebody has that port: fence him first */
 		mapping.external = sim->mappings[below(sim, sim->n_mappings)].external;
+	if (sim->shape.whole_addresses && chance(sim, 400)) /* 1:1 */
+		mapping.protocol = mapping.external.port = mapping.internal.port = 0;
 	if (sim->n_statics && chance(sim, 500)) {
 		struct config_static *known = &sim->statics[below(sim, sim->n_statics)];
 		trace(sim, "operator: static delete port %u", ntohs(known->external.port));
@@ -149,6 +161,7 @@ static void operate_static(struct sim *sim)
 		if (rc == 0)
 			sim->statics[sim->n_statics++] = mapping;
 		sim->coverage.statics += rc == 0;
+		sim->coverage.whole_addresses += rc == 0 && mapping.protocol == 0;
 	}
 }
 

@@ -30,6 +30,7 @@ void pool_draw(struct sim *sim)
 	case 3:
 	case 4: /* all of its addresses, one block each; what is left over is for all */
 		pool->mode = CONFIG_DETERMINISTIC;
+		pool->n_protocols = 0;
 		pool->fallback = chance(sim, 300) ? CONFIG_ANOTHER_ADDRESS : CONFIG_REFUSE;
 		pool->ports_per_subscriber = (uint16_t)size;
 		pool->dynamic_overflow = chance(sim, 300) ? 0 : 30;
@@ -83,6 +84,8 @@ static void cover(struct sim *sim, const struct block *block, unsigned address)
 
 void pool_check(struct sim *sim, const struct table_mapping_row *row)
 {
+	if (nat_protocol_by_address(row->protocol)) /* in no block */
+		return;
 	unsigned address = row->external.address == sim->pool_prefixes[1].address;
 	int port = ntohs(row->external.port) - sim->pool.port_first;
 	struct block *block = &sim->blocks[address][port / sim->pool.block_size];

@@ -215,7 +215,7 @@ enum { BLOCKS = 16 };
 	    X(cache_full) X(disconnects) X(draining) X(pending_full) X(pending_timeout)            \
 		X(no_table) X(lease_over) X(ports_exhausted) X(filtered) X(no_mapping)             \
 		    X(table_full) X(created) X(peeked) X(expire_asked) X(stale_handles) X(crashes) \
-			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(deletes)    \
+			X(zombies) X(partitions) X(hairpins) X(redirects) X(statics) X(whole_addresses) X(by_address) X(deletes)    \
 			    X(reloads) X(readers_waited_for) X(held) X(fixed) X(overflowed) X(elsewhere) X(explicits)                      \
 				X(fragments_together) X(fragments_unknown) X(fragments_told)   \
 				    X(fragments_alone) X(tcp_established) X(tcp_reopened)           \
@@ -231,6 +231,7 @@ struct sim_shape { /* drawn from the seed */
 	uint32_t capacity; /* pairs of a flow table */
 	unsigned fault_every_ms, op_every_us;
 	unsigned addresses; /* of the pool, at first */
+	bool whole_addresses; /* the operator adds static 1:1 too */
 	int64_t end;
 	bool calm; /* no faults: delays and evictions only */
 	bool smooth; /* calm, no message is very late, and mostly TCP: what must hold exactly */

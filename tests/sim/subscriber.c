@@ -101,6 +101,9 @@ static bool has_rival(const struct sim *sim, const struct promise *p)
 {
 	for (unsigned i = 0; i < sim->n_statics; i++) {
 		const struct config_static *s = &sim->statics[i];
+		if (s->protocol == 0 && (s->external.address == p->external.address ||
+					 s->internal.address == p->internal.address))
+			return true; /* 1:1: the whole address, on either side */
 		if (s->protocol == p->protocol &&
 		    ((s->external.address == p->external.address &&
 		      s->external.port == p->external.port) ||
@@ -117,7 +120,7 @@ void subscriber_forgive(struct sim *sim, nat_be32 subscriber, const struct nat_e
 		struct promise *p = &sim->promises[i];
 		if (!external || p->internal.address == subscriber ||
 		    (p->external.address == external->address &&
-		     p->external.port == external->port))
+		     (!external->port || p->external.port == external->port)))
 			p->until = 0;
 	}
 }

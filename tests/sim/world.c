@@ -55,6 +55,7 @@ static void make_config(struct sim *sim)
 	sim->shortest_udp = c->timers.udp;
 	c->timers.udp_dns = between(sim, 50, 500);
 	c->timers.icmp = between(sim, 100, 600);
+	c->timers.other = between(sim, 100, 600);
 	c->timers.tcp_established = between(sim, 1500, 4000);
 	c->timers.tcp_opening = between(sim, 500, 1200);
 	c->timers.tcp_closing = between(sim, 500, chance(sim, 300) ? 3500 : 1200);
@@ -77,6 +78,8 @@ static void make_config(struct sim *sim)
 
 	uint32_t blocks = between(sim, 2, 6);
 	sim->shape.addresses = between(sim, 1, 2);
+	/* Blocks of an address that ever was one host's are not looked at: so not everywhere. */
+	sim->shape.whole_addresses = chance(sim, 250);
 	sim->pool_prefixes[0] = (struct config_prefix){htonl(0xc6336401), 32};
 	sim->pool_prefixes[1] = (struct config_prefix){htonl(0xc6336402), 32};
 	sim->pool = (struct config_pool){.name = "pool",
@@ -87,7 +90,9 @@ static void make_config(struct sim *sim)
 					 .block_size = BLOCK,
 					 .filtering_udp = below(sim, 3),
 					 .filtering_tcp = below(sim, 3),
-					 .parity = chance(sim, 500)};
+					 .parity = chance(sim, 500),
+					 .protocols = {NAT_GRE},
+					 .n_protocols = 1};
 	sim->realm_prefix = (struct config_prefix){htonl(0x0a000000), 24};
 	sim->realm = (struct config_realm){
 	    .name = "inside", .id = 1, .prefixes = &sim->realm_prefix, .n_prefixes = 1};
