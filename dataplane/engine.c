@@ -24,16 +24,36 @@ enum {
 	IP_AND_TCP = NAT_IP_HEADER + NAT_TCP_HEADER,
 };
 
+/*
+ * Where a host's packets go that keeps its own address outside. To an external address of ours: the
+ * table says, whose it is.
+ */
+static int identity_egress(const struct prefixes *prefixes, uint8_t ingress, int owner,
+			   nat_be32 destination)
+{
+	if (prefixes_match(prefixes, WIRE_PREFIX_POOL, destination) != PREFIXES_NONE)
+		return PREFIXES_NONE;
+	if (owner != PREFIXES_NONE)
+		return owner;
+	return prefixes_inside(prefixes, ingress, destination) ? ingress : NAT_REALM_OUTSIDE;
+}
+
 int engine_bypass(const struct engine_settings *settings, uint8_t ingress, nat_be32 source,
 		  nat_be32 destination)
 {
 	const struct prefixes *prefixes = &settings->prefixes;
+	int owner = prefixes_match(prefixes, WIRE_PREFIX_IDENTITY, destination);
 
 	if (ingress != NAT_REALM_OUTSIDE) {
-		if (prefixes_match(prefixes, WIRE_PREFIX_BYPASS, destination) == PREFIXES_NONE)
-			return PREFIXES_NONE;
-		return engine_untranslated_egress(settings, destination);
+		if (prefixes_match(prefixes, WIRE_PREFIX_BYPASS, destination) != PREFIXES_NONE)
+			return engine_untranslated_egress(settings, destination);
+		if (prefixes_match(prefixes, WIRE_PREFIX_IDENTITY, source) == ingress)
+			return identity_egress(prefixes, ingress, owner, destination);
+		/* To hosts of other realms that keep their addresses it is translated. */
+		return owner == ingress ? owner : PREFIXES_NONE;
 	}
+	if (owner != PREFIXES_NONE)
+		return owner;
 	/* The way back. */
 	if (prefixes_match(prefixes, WIRE_PREFIX_BYPASS, source) == PREFIXES_NONE)
 		return PREFIXES_NONE;

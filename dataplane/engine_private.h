@@ -68,8 +68,9 @@ static inline void drop(struct engine_counters *counters, struct engine_packet *
 /* ---- engine.c, for both paths ---- */
 
 /*
- * The egress realm of a packet that is not ours to translate (RFC 6888 REQ-6), to a bypass prefix
- * or back from one; PREFIXES_NONE for all others.
+ * The egress realm of a packet that is not ours to translate: to a bypass prefix or back from one
+ * (RFC 6888 REQ-6), to or from a host that keeps its own address (identity); PREFIXES_NONE for all
+ * others.
  */
 int engine_bypass(const struct engine_settings *settings, uint8_t ingress, nat_be32 source,
 		  nat_be32 destination);

@@ -89,6 +89,29 @@ static bool resolve_redirected_reply(struct table *t, struct dataplane *d,
 	return true;
 }
 
+/* From a host that keeps its own address: to another realm's external endpoint as from outside. */
+static void resolve_from_identity(struct table *t, struct dataplane *d,
+				  const struct wire_request *r, struct wire_answer *answer)
+{
+	struct nat_endpoint remote = {.address = r->tuple.source, .port = r->tuple.source_port};
+	uint32_t mapping = find_external(t, d, r, answer);
+
+	if (!mapping)
+		return;
+	uint32_t session = 0;
+	/* It has an address to reach that host by; the answers would come from there. */
+	if (mapping_at(t, mapping)->realm == r->tuple.realm)
+		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
+	else
+		session = resolve_open_inbound(t, d, r, mapping, remote, 0, answer);
+	if (!session) {
+		mapping_release(t, mapping);
+		return;
+	}
+	resolve_grant(t, d, session, r, NAT_INBOUND);
+	resolve_answer_inbound(t, session, answer);
+}
+
 static void resolve_out(struct table *t, struct dataplane *d, const struct wire_request *r,
 			struct wire_answer *answer)
 {
@@ -107,7 +130,9 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 			mapping = 0;
 		if (mapping && resolve_redirected_reply(t, d, r, mapping, answer))
 			return;
-		if (!resolve_in_realm(t, tuple->realm, tuple->source))
+		if (identity_realm(&t->config, tuple->source) == tuple->realm)
+			resolve_from_identity(t, d, r, answer);
+		else if (!resolve_in_realm(t, tuple->realm, tuple->source))
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_NOT_CONFIGURED);
 		else if (!t->config.hairpinning)
 			resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_POLICY);
@@ -119,6 +144,12 @@ static void resolve_out(struct table *t, struct dataplane *d, const struct wire_
 	}
 	if (!resolve_in_realm(t, tuple->realm, tuple->source)) {
 		resolve_refuse(t, answer, NAT_REJECT, NAT_REASON_NOT_CONFIGURED);
+		return;
+	}
+	/* Dataplanes pass these by themselves, as soon as they know. */
+	if (identity_realm(&t->config, tuple->source) == tuple->realm ||
+	    identity_realm(&t->config, tuple->destination) == tuple->realm) {
+		*answer = (struct wire_answer){.verdict = NAT_PASS};
 		return;
 	}
 	unsigned pool = t->config.realms[t->realm_index[tuple->realm]].pool;
@@ -140,7 +171,9 @@ static void resolve_in(struct table *t, struct dataplane *d, const struct wire_r
 		resolve_redirect(t, d, r, redirect, answer);
 		return;
 	}
-	if (portpool_has_address(t->pools, tuple->source)) { /* ours, from the outside: spoofed */
+	/* ours, from the outside: spoofed */
+	if (portpool_has_address(t->pools, tuple->source) ||
+	    identity_realm(&t->config, tuple->source)) {
 		resolve_refuse(t, answer, NAT_DROP, NAT_REASON_FILTERED);
 		return;
 	}

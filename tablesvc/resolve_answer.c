@@ -40,7 +40,9 @@ void resolve_translate(struct table *t, struct wire_answer *answer, uint32_t ses
 
 uint8_t resolve_egress(const struct table *t, const struct session *s)
 {
-	return s->redirect ? t->config.redirects[s->redirect - 1].to_realm : NAT_REALM_OUTSIDE;
+	if (s->redirect)
+		return t->config.redirects[s->redirect - 1].to_realm;
+	return identity_realm(&t->config, s->remote); /* or 0, which is the outside */
 }
 
 /* An outbound tuple of a session that is not hairpinned. */

@@ -67,7 +67,8 @@ static bool collide(const struct config_static *a, const struct config_static *b
 
 static bool is_possible(const struct table *t, const struct config_static *mapping)
 {
-	if (t->realm_index[mapping->realm] < 0)
+	if (t->realm_index[mapping->realm] < 0 ||
+	    identity_realm(&t->config, mapping->internal.address) == mapping->realm)
 		return false;
 	if (one_to_one_is(mapping)) /* fixed ranges are somebody else's, by the file */
 		return portpool_has_address(t->pools, mapping->external.address) &&

@@ -374,6 +374,13 @@ void table_wire_config(const struct table *t, struct wire_config *out)
 			    .length = c->realms[i].prefixes[k].length,
 			    .realm = c->realms[i].id,
 			    .kind = WIRE_PREFIX_INSIDE};
+	for (unsigned i = 0; i < c->n_realms; i++)
+		for (unsigned k = 0; k < c->realms[i].n_identity && n < WIRE_PREFIXES_MAX; k++)
+			out->prefixes[n++] = (struct wire_prefix){
+			    .address = c->realms[i].identity[k].address,
+			    .length = c->realms[i].identity[k].length,
+			    .realm = c->realms[i].id,
+			    .kind = WIRE_PREFIX_IDENTITY};
 	for (unsigned i = 0; i < c->n_bypass && n < WIRE_PREFIXES_MAX; i++)
 		out->prefixes[n++] = (struct wire_prefix){.address = c->bypass[i].address,
 							  .length = c->bypass[i].length,

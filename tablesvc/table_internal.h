@@ -406,6 +406,13 @@ uint16_t resolve_redirect_of(const struct table *t, const struct nat_tuple *tupl
 void resolve_answer(struct table *t, struct dataplane *d, const struct wire_request *request,
 		    struct wire_answer *answer);
 
+/* identity.c */
+/* The realm whose host has this address outside too, untranslated; 0 = none. */
+uint8_t identity_realm(const struct config *config, nat_be32 address);
+bool identities_differ(const struct config *a, const struct config *b);
+/* Ends what a change of them has to do with; t->config is the new one. */
+void identity_reload(struct table *t, const struct config *old);
+
 /* prefetch.c */
 void prefetch_batch(struct table *t, const struct wire_request *requests, unsigned n);
 

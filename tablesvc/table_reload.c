@@ -96,6 +96,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 {
 	struct config fresh, old = t->config;
 	bool redirects = redirects_differ(&old, config), pools = pools_differ(&old, config);
+	bool identities = identities_differ(&old, config);
 
 	table_set_now(t, now);
 	int err = settings_copy(&fresh, config);
@@ -118,8 +119,10 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 		end_redirected(t); /* by the old rules: their tuples are needed */
 	t->config = fresh;
 	counts_move(t, &old);
-	settings_free(&old);
 	table_index_realms(t);
+	if (identities)
+		identity_reload(t, &old);
+	settings_free(&old);
 	event_configuration(t);
 	if (redirects || pools)
 		end_taken_over(t);

@@ -327,6 +327,15 @@ static bool do_setting(struct run *run, const char *at)
 		static const uint8_t all[] = {NAT_DCCP, NAT_GRE, NAT_ESP, NAT_SCTP, NAT_UDPLITE};
 		memcpy(config->table.protocols, all, sizeof all);
 		config->table.n_protocols = sizeof all;
+	} else if (word_is(&at, "identity") && parse_realm(&at, &realm)) { /* REALM ADDRESS LENGTH */
+		struct nat_endpoint address;
+		if (!endpoint_parse(&at, &address))
+			return wrong(run, "set identity REALM ADDRESS LENGTH");
+		config->table.prefixes[config->table.n_prefixes++] =
+		    (struct wire_prefix){.address = address.address,
+					 .length = (uint8_t)atoi(at),
+					 .realm = realm,
+					 .kind = WIRE_PREFIX_IDENTITY};
 	} else if (word_is(&at, "no_prefixes")) {
 		config->table.n_prefixes = 0;
 	} else {
