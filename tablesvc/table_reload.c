@@ -28,12 +28,19 @@ static bool redirects_differ(const struct config *a, const struct config *b)
 		memcmp(a->redirects, b->redirects, a->n_redirects * sizeof *a->redirects));
 }
 
-/* Redirected sessions name their rule by number. */
-static void end_redirected(struct table *t)
+/* Sessions name their rule by number: those whose rule is gone, or is another one, end. */
+static void end_redirected(struct table *t, const struct config *new)
 {
-	for (uint32_t i = 1; i < t->sessions.fresh; i++)
-		if (session_at(t, i)->state == SESSION_LIVE && session_at(t, i)->redirect)
+	for (uint32_t i = 1; i < t->sessions.fresh; i++) {
+		const struct session *s = session_at(t, i);
+		if (s->state != SESSION_LIVE || !s->redirect)
+			continue;
+		unsigned rule = s->redirect - 1u;
+		if (rule >= new->n_redirects || memcmp(&t->config.redirects[rule],
+						       &new->redirects[rule],
+						       sizeof new->redirects[rule]) != 0)
 			session_end(t, i, NAT_REASON_POLICY);
+	}
 }
 
 /*
@@ -116,7 +123,7 @@ int table_reload(struct table *t, const struct config *config, struct monotime n
 		return err;
 	}
 	if (redirects)
-		end_redirected(t); /* by the old rules: their tuples are needed */
+		end_redirected(t, &fresh); /* by the old rules: their tuples are needed */
 	t->config = fresh;
 	counts_move(t, &old);
 	table_index_realms(t);

@@ -462,6 +462,10 @@ ParameterizedTestParameters(config, refuses_with_a_sentence)
 		  "- {realm: home, protocol: tcp, external: 192.0.2.1:2, internal: 10.0.0.1:1}\n",
 	     {"t.yaml:5: static[1].internal: static[0] maps this internal endpoint already"}},
 	    /* redirects */
+	    /* mirage-nat P9: its ICMP mode is refused */
+	    {BASE "redirect: [{name: r, from_realm: home, protocol: icmp, destination: 1.1.1.1:1,\n"
+		  "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
+	     {"redirect[0].protocol", "allowed: tcp, udp"}},
 	    {BASE
 	     "redirect: [{name: r, from_realm: nowhere, protocol: tcp, destination: 1.1.1.1:1,\n"
 	     "  to_realm: home, to: 10.0.0.1:1, pool: p}]\n",
