@@ -292,7 +292,10 @@ static void heal(struct sim *sim)
 		return;
 	check_end(sim);
 	uint8_t flags;
-	struct nat_tuple tuple = disturb_outbound(sim, &flags);
+	struct nat_tuple tuple;
+	do
+		tuple = disturb_outbound(sim, &flags);
+	while (nat_protocol_by_address(tuple.protocol)); /* not every pool takes those */
 	for (unsigned i = 0; i < sim->shape.dataplanes && !sim->failed; i++) {
 		uint64_t before = sim->dataplanes[i].translated;
 		dataplane_packet(&sim->dataplanes[i], &tuple, flags, false);
