@@ -54,8 +54,16 @@ static void end_taken_over(struct table *t)
 		if (s->state != SESSION_LIVE || s->redirect)
 			continue;
 		struct nat_tuple tuple = session_tuple(t, i);
+		const struct mapping *m = mapping_at(t, s->mapping);
+		const struct nat_endpoint external = mapping_external(t, m);
+		const struct nat_tuple inbound = {.source = s->remote,
+						  .source_port = s->remote_port,
+						  .destination = external.address,
+						  .destination_port = external.port,
+						  .protocol = m->protocol,
+						  .realm = identity_realm(&t->config, s->remote)};
 		bool ours = portpool_has_address(t->pools, s->remote);
-		if (resolve_redirect_of(t, &tuple) || ours != !!(s->flags & SESSION_HAIRPIN))
+		if (resolve_redirect_of(t, &tuple) || resolve_redirect_of(t, &inbound) || ours != !!(s->flags & SESSION_HAIRPIN))
 			session_end(t, i, NAT_REASON_POLICY);
 	}
 }

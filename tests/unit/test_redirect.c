@@ -107,6 +107,26 @@ Test(redirect, a_rule_that_is_added_takes_over_what_it_names)
 	cr_expect_eq(rig_out(&rig, dp, dns()).rewrite.destination, ip("198.51.100.53"));
 }
 
+/* Found by the simulator: the session was opened from outside, to what the rule names. */
+Test(redirect, a_rule_from_outside_takes_over_what_was_opened_there)
+{
+	struct config_static forward = {.realm = 1,
+					.protocol = NAT_UDP,
+					.external = rules[1].destination,
+					.internal = {ip("10.0.0.7"), htons(80), 0}};
+	rig.config.n_redirects = 0;
+	reload();
+	cr_assert_eq(table_static_add(rig.table, &forward, rig.now, NULL), 0);
+	struct wire_answer plain = rig_in(&rig, dp, web());
+	cr_assert_eq(plain.rewrite.destination, ip("10.0.0.7"));
+	rig_collect(&rig, dp);
+	rig.config.n_redirects = 2;
+	reload();
+	cr_assert_eq(rig.n_notices, 1);
+	cr_expect_eq(rig.notices[0].handle, plain.handle);
+	cr_expect_eq(rig_in(&rig, dp, web()).rewrite.destination, ip("10.0.0.80"));
+}
+
 Test(redirect, an_unchanged_rule_keeps_its_sessions)
 {
 	struct wire_answer out = rig_out(&rig, dp, dns()), in = rig_in(&rig, dp, web());
