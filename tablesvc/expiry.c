@@ -84,9 +84,15 @@ void expiry_dropped(struct table *t, uint32_t index, uint64_t bit, uint32_t age_
 		session_seen(t, index, age_ms); /* the timers may be longer by now than it was asked */
 		s->holders &= ~bit;
 		directory_lost(t, index, unreachable(t));
-		if ((s->flags & SESSION_ASKED) && (s->holders & t->dirty) == 0 &&
-		    (int32_t)(due_of(t, s) - t->tick) <= 0)
+		if (!(s->flags & SESSION_ASKED) || (s->holders & t->dirty) != 0)
+			return;
+		if ((int32_t)(due_of(t, s) - t->tick) <= 0) {
 			expire(t, index);
+			return;
+		}
+		/* A rounded age, or a longer timer: nobody is left whose reply the wheel waits for. */
+		s->flags &= (uint8_t)~SESSION_ASKED;
+		timerwheel_arm(t->wheel, index, due_of(t, s));
 		return;
 	}
 	session_clean(t, index, bit);

@@ -92,7 +92,7 @@ def dnsperf(t):
         held = t.udp("c1")
         t.expect(e2e.ask_udp(held, (SERVER, e2e.PORT), 3), "another session")
         t.expect(len(open_()) >= 50, f"{len(open_())} sessions to port 53")
-        t.eventually(lambda: not open_(), "they end, with their dataplanes asked", 8.0)
+        t.eventually(lambda: not open_(), "they end, with their dataplanes asked", 6.0)
         t.expect([s for s in t.lab.ctl("sessions", "--limit", "100000")
                   if s.get("remote") == f"{SERVER}:{e2e.PORT}"], "the other session lives")
 

@@ -106,6 +106,18 @@ Test(table_life, an_active_session_is_asked_again_when_what_is_left_is_over)
 	cr_expect(again >= 199000 && again <= 202000, "%lld", (long long)again);
 }
 
+Test(table_life, dropped_by_all_a_moment_early_it_ends_when_its_time_is_over)
+{
+	struct wire_answer a = rig_out(&rig, dp, udp);
+	rig_collect(&rig, dp);
+	cr_expect_geq(until_asked(310000), 300000);
+	/* seen a little later than the table thought: not over yet, and nobody is left to ask */
+	rig_report(&rig, dp, WIRE_DROPPED, a.handle, 299800, 0, 0);
+	cr_expect_eq(rig_counters(&rig).sessions, 1);
+	rig_pass(&rig, 1000, 1);
+	cr_expect_eq(rig_counters(&rig).sessions, 0, "not a lease later");
+}
+
 Test(table_life, a_question_without_reply_is_asked_again)
 {
 	rig_out(&rig, dp, udp);
