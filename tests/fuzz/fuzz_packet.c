@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The engine under damaged packets, several in a row so that fragments meet. An input is a byte of
- * settings, then records {realm and offload byte, length in two bytes, packet}.
+ * settings, then records {realm and offload byte, length in two bytes, packet}. It runs twice: the
+ * engine alone, and with a table that it asks about fragments, whose answers come a packet later.
  *
  * What must hold of everything that leaves: it is an IPv4 packet with a right header checksum, its
  * addresses come from a session (or are untouched by bypass, or the engine's own), no private
@@ -18,7 +19,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { RECORD = 3, LENGTH_MAX = 4096, SESSIONS = 12 };
+enum { RECORD = 3, LENGTH_MAX = 4096, SESSIONS = 12, QUESTIONS = 16 };
 
 enum setting { SET_RESTORE = 1, SET_MTU = 2, SET_ANSWER = 4, SET_REJECT = 8, SET_MSS = 16 };
 enum { SET_CONFIGURED = SET_RESTORE | SET_MTU | SET_MSS };
@@ -44,6 +45,17 @@ static struct {
 	unsigned n_flows;
 	struct nat_tuple tuple[SESSIONS + 1]; /* the last: what an asked packet is answered with */
 	struct nat_rewrite rewrite[SESSIONS + 1];
+
+	bool shared;
+	unsigned n_questions;
+	struct {
+		unsigned op;
+		struct nat_tuple tuple;
+		uint16_t identification;
+		uint64_t datagram;
+		struct engine_packet packet; /* of a question about a flow */
+		uint8_t bytes[LENGTH_MAX];
+	} questions[QUESTIONS];
 
 	uint8_t original[LENGTH_MAX]; /* what came in last */
 	uint32_t original_length;
@@ -146,19 +158,11 @@ static void check_out(const struct engine_packet *packet, bool made_or_split)
 	     "a checksum is right exactly when it was");
 }
 
-static unsigned on_ask(void *context, unsigned op, const struct nat_tuple *tuple, uint8_t tcp_flags,
-		       const struct engine_packet *packet, struct monotime now)
+static void answer_flow(struct engine_packet *parked, const struct nat_tuple *tuple,
+			struct monotime now)
 {
-	static uint8_t copy[LENGTH_MAX];
 	struct wire_answer answer = {.verdict = NAT_TRANSLATE, .direction = NAT_OUTBOUND};
-	struct engine_packet parked = *packet;
 
-	must(packet->length <= LENGTH_MAX, "nothing is parked that did not come in");
-	if (!(f.settings & SET_ANSWER))
-		return NAT_REASON_PENDING_FULL;
-	memcpy(copy, packet->data, packet->length);
-	parked.data = copy;
-	parked.room = LENGTH_MAX;
 	if (f.settings & SET_REJECT) {
 		answer.verdict = NAT_REJECT;
 		answer.reason = NAT_REASON_PORTS_EXHAUSTED;
@@ -178,10 +182,97 @@ static unsigned on_ask(void *context, unsigned op, const struct nat_tuple *tuple
 		f.rewrite[f.n_flows] = answer.rewrite;
 	}
 	f.tuple[f.n_flows] = *tuple;
-	engine_translate(f.engine, &parked, &answer, now);
-	if (parked.fate == ENGINE_OUT) /* may be a released fragment: compare no payload */
-		check_out(&parked, true);
+	engine_translate(f.engine, parked, &answer, now);
+	if (parked->fate == ENGINE_OUT) /* may be a released fragment: compare no payload */
+		check_out(parked, true);
+}
+
+static unsigned on_ask(void *context, unsigned op, const struct nat_tuple *tuple, uint8_t tcp_flags,
+		       const struct engine_packet *packet, struct monotime now)
+{
+	static uint8_t copy[LENGTH_MAX];
+	struct engine_packet parked = *packet;
+
+	must(packet->length <= LENGTH_MAX, "nothing is parked that did not come in");
+	if (!(f.settings & SET_ANSWER) || f.n_questions == QUESTIONS)
+		return NAT_REASON_PENDING_FULL;
+	memcpy(copy, packet->data, packet->length);
+	parked.data = copy;
+	parked.room = LENGTH_MAX;
+	if (!f.shared) {
+		answer_flow(&parked, tuple, now);
+		return NAT_REASON_NONE;
+	}
+	parked.data = f.questions[f.n_questions].bytes;
+	memcpy(parked.data, copy, packet->length);
+	f.questions[f.n_questions].op = op;
+	f.questions[f.n_questions].tuple = *tuple;
+	f.questions[f.n_questions++].packet = parked;
 	return NAT_REASON_NONE;
+}
+
+static unsigned on_ask_fragment(void *context, unsigned op, const struct nat_tuple *tuple,
+				uint16_t identification, uint64_t datagram, struct monotime now)
+{
+	if (!f.shared)
+		return NAT_REASON_NO_TABLE;
+	if (f.n_questions == QUESTIONS)
+		return NAT_REASON_PENDING_FULL;
+	f.questions[f.n_questions].op = op;
+	f.questions[f.n_questions].tuple = *tuple;
+	f.questions[f.n_questions].identification = identification;
+	f.questions[f.n_questions++].datagram = datagram;
+	return NAT_REASON_NONE;
+}
+
+/* To FIRST and WHOLE a number; a LATER is told at once or by a notice, of a session that there is.
+ */
+static void answer_fragment(unsigned op, const struct nat_tuple *tuple, uint16_t identification,
+			    uint64_t datagram)
+{
+	struct wire_answer answer = {.verdict = NAT_TRANSLATE,
+				     .identification = (uint16_t)(identification + 1)};
+	struct wire_notice notice = {.tuple = *tuple,
+				     .identification = identification,
+				     .new_identification = answer.identification};
+	bool outside = tuple->realm == NAT_REALM_OUTSIDE;
+
+	if (op == WIRE_FRAGMENT_LATER) {
+		notice.tuple.source_port = htons(outside ? 53 : 4000);
+		notice.tuple.destination_port = htons(outside ? 5000 : 53);
+	}
+	answer.rewrite.source_port = notice.tuple.source_port;
+	answer.rewrite.destination_port = notice.tuple.destination_port;
+	if (identification % 2 && op == WIRE_FRAGMENT_LATER)
+		answer = (struct wire_answer){.verdict = NAT_DROP,
+					      .reason = NAT_REASON_FRAGMENT_UNKNOWN};
+	engine_fragment_answer(f.engine, datagram, &answer, f.now);
+	if (answer.verdict == NAT_DROP)
+		engine_fragment_notice(f.engine, &notice, f.now);
+}
+
+static void answer_questions(void)
+{
+	static uint8_t bytes[LENGTH_MAX];
+
+	for (unsigned n = f.n_questions; n > 0; n--) {
+		unsigned op = f.questions[0].op;
+		struct nat_tuple tuple = f.questions[0].tuple;
+		uint16_t identification = f.questions[0].identification;
+		uint64_t datagram = f.questions[0].datagram;
+		struct engine_packet packet = f.questions[0].packet;
+		memcpy(bytes, f.questions[0].bytes, sizeof bytes);
+		packet.data = bytes;
+		f.n_questions--;
+		for (unsigned i = 0; i < f.n_questions; i++) {
+			f.questions[i] = f.questions[i + 1];
+			f.questions[i].packet.data = f.questions[i].bytes;
+		}
+		if (wire_op_is_fragment(op))
+			answer_fragment(op, &tuple, identification, datagram);
+		else
+			answer_flow(&packet, &tuple, f.now);
+	}
 }
 
 static void on_emit(void *context, const struct engine_packet *packet)
@@ -218,7 +309,8 @@ static void add_session(unsigned i, uint8_t protocol)
 
 static void set_up(void)
 {
-	struct engine_owner owner = {.ask = on_ask, .emit = on_emit};
+	struct engine_owner owner = {
+	    .ask = on_ask, .ask_fragment = on_ask_fragment, .emit = on_emit};
 
 	f.seed = 1;
 	f.random = random_seeded(&f.seed);
@@ -280,6 +372,25 @@ static void feed(uint8_t flags, const uint8_t *bytes, uint32_t length)
 	free(exact);
 }
 
+static void run(const uint8_t *data, size_t size)
+{
+	for (size_t at = 1; at + RECORD <= size;) {
+		uint32_t length = (uint32_t)data[at + 1] << 8 | data[at + 2];
+		if (length > size - at - RECORD)
+			length = (uint32_t)(size - at - RECORD);
+		if (length > LENGTH_MAX)
+			length = LENGTH_MAX;
+		answer_questions();
+		feed(data[at], data + at + RECORD, length);
+		at += RECORD + length;
+	}
+	while (f.n_questions)
+		answer_questions();
+	/* Inputs do not depend on each other: what waits times out, rate limits are full again. */
+	f.now = monotime_add_ms(f.now, 60000);
+	engine_tick(f.engine, f.now);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (!f.engine)
@@ -288,17 +399,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	f.settings = data[0];
 	configure();
-	for (size_t at = 1; at + RECORD <= size;) {
-		uint32_t length = (uint32_t)data[at + 1] << 8 | data[at + 2];
-		if (length > size - at - RECORD)
-			length = (uint32_t)(size - at - RECORD);
-		if (length > LENGTH_MAX)
-			length = LENGTH_MAX;
-		feed(data[at], data + at + RECORD, length);
-		at += RECORD + length;
+	for (unsigned round = 0; round < 2; round++) {
+		f.shared = round == 1;
+		run(data, size);
 	}
-	/* Inputs do not depend on each other: what waits times out, rate limits are full again. */
-	f.now = monotime_add_ms(f.now, 60000);
-	engine_tick(f.engine, f.now);
 	return 0;
 }
