@@ -13,7 +13,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 for path in ("../../deploy/lab", "../e2e"):
-    sys.path.insert(0, os.path.join(HERE, path))
+    sys.path.append(os.path.join(HERE, path))  # behind: suites here may be named as files there
 import conatlab  # noqa: E402
 import e2e  # noqa: E402
 import wire  # noqa: E402
