@@ -314,6 +314,24 @@ static void check_ghosts(struct sim *sim)
 	}
 }
 
+/* One that waited for a fence ends sessions when it becomes active, long after somebody added it. */
+static void watch_statics(struct sim *sim)
+{
+	struct table_static_row rows[64];
+	uint64_t cursor = 0;
+	unsigned active = 0;
+
+	if (sim->n_statics == 0)
+		return;
+	do {
+		unsigned n = table_statics(sim->table, &cursor, rows, 64);
+		for (unsigned i = 0; i < n; i++)
+			active += strcmp(rows[i].state, "active") == 0;
+	} while (cursor);
+	sim->disturbances += active != sim->statics_active;
+	sim->statics_active = active;
+}
+
 void check_step(struct sim *sim)
 {
 	stamp++;
@@ -323,6 +341,7 @@ void check_step(struct sim *sim)
 	tcp_check(sim);
 	sim->rows_fresh = false;
 	check_table(sim);
+	watch_statics(sim);
 	subscriber_check(sim);
 	check_ghosts(sim);
 	for (unsigned i = 0; i < sim->shape.dataplanes; i++) {

@@ -280,6 +280,7 @@ struct sim {
 	struct piece pieces[PIECES];
 	uint32_t last_number;
 	uint64_t disturbances; /* what may cost a fragment */
+	unsigned statics_active;
 	uint64_t troubles;     /* what may cost or delay a report */
 	struct remembered remembered[REMEMBERED];
 	struct activity activities[ACTIVITIES];

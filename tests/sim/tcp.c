@@ -148,6 +148,16 @@ static int64_t later(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+/*
+ * A FIN whose report may have crossed that of the second SYN: on a tuple that was open before, the
+ * table takes it for that connection's, and keeps this one half-closed (tcp.c).
+ */
+static bool fin_crossed_syn(const struct tcp_connection *c)
+{
+	int64_t first = c->fin[0] < c->fin[1] ? c->fin[0] : c->fin[1];
+	return first - later(c->syn[0], c->syn[1]) < ms(SETTLE_MS);
+}
+
 /* Everything that was seen of it is known at the table by now. */
 static bool settled(const struct sim *sim, const struct tcp_connection *c, const int64_t seen[2])
 {
@@ -183,7 +193,7 @@ void tcp_check(struct sim *sim)
 			continue;
 		bool alive = lives(sim, c->handle, &state);
 		sim->coverage.tcp_quiet += alive && !c->may_reset && !(c->may_end[0] && c->may_end[1]);
-		if (!settled(sim, c, c->fin))
+		if (!settled(sim, c, c->fin) || fin_crossed_syn(c))
 			continue;
 		sim->coverage.tcp_closed++;
 		if (alive)
