@@ -67,6 +67,16 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 void config_value_print(enum config_kind kind, const struct config *references, const void *at,
 			FILE *out);
 
+/* Of durations, largest first; a NULL name ends it. */
+struct config_unit {
+	const char *name;
+	uint64_t ms;
+};
+extern const struct config_unit config_units[];
+
+/* The words for the values 0, 1, ... of a kind that is an enum; NULL ends them. */
+const char *const *config_words(enum config_kind kind);
+
 /* A duration as text: "2h4m", "500ms", "0s". */
 const char *config_duration_text(uint32_t ms, char *buffer, unsigned size);
 /* "192.0.2.0/24" */

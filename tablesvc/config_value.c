@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Scalars of the configuration file: text to value, value to text. */
+/* Scalars of the configuration file: text to value. */
 #include "tablesvc/config_schema.h"
 
 #include <arpa/inet.h>
@@ -14,64 +14,6 @@
 
 /* Texts of users in error sentences are cut to this. */
 #define SHOW "\"%.60s\""
-
-static const struct {
-	const char *name;
-	uint64_t ms;
-} units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
-enum { UNITS = sizeof units / sizeof units[0] };
-
-static const char *const filtering_names[] = {
-    [CONFIG_EIF] = "endpoint-independent",
-    [CONFIG_ADF] = "address-dependent",
-    [CONFIG_APDF] = "address-and-port-dependent",
-};
-enum { FILTERINGS = sizeof filtering_names / sizeof filtering_names[0] };
-
-static const char *const log_format_names[] = {
-    [CONFIG_LOG_AUTO] = "auto",
-    [CONFIG_LOG_JSON] = "json",
-    [CONFIG_LOG_RFC5424] = "rfc5424",
-};
-enum { LOG_FORMATS = sizeof log_format_names / sizeof log_format_names[0] };
-
-/* Words for the values 0, 1, ... of an enum. */
-static const char *const mode_names[] = {"dynamic", "deterministic", NULL};
-static const char *const pooling_names[] = {"paired", "arbitrary", NULL};
-static const char *const fallback_names[] = {"refuse", "another-address", NULL};
-
-static const char *const *choices_of(enum config_kind kind)
-{
-	return kind == CONFIG_MODE	? mode_names
-	       : kind == CONFIG_POOLING ? pooling_names
-					: fallback_names;
-}
-
-const char *config_duration_text(uint32_t ms, char *buffer, unsigned size)
-{
-	unsigned used = 0;
-
-	if (ms == 0)
-		snprintf(buffer, size, "0s");
-	for (unsigned i = 0; i < UNITS; i++) {
-		if (ms < units[i].ms)
-			continue;
-		int n = snprintf(buffer + used, size - used, "%u%s", (unsigned)(ms / units[i].ms),
-				 units[i].name);
-		ms %= (uint32_t)units[i].ms;
-		used += (unsigned)n < size - used ? (unsigned)n : size - used - 1;
-	}
-	return buffer;
-}
-
-const char *config_prefix_text(const struct config_prefix *prefix, char *buffer, unsigned size)
-{
-	char address[INET_ADDRSTRLEN];
-
-	inet_ntop(AF_INET, &prefix->address, address, sizeof address);
-	snprintf(buffer, size, "%s/%u", address, prefix->length);
-	return buffer;
-}
 
 /* Decimal digits, underscores between them; false on anything else and past 10^15. */
 static bool take_number(const char **text, uint64_t *out)
@@ -107,12 +49,13 @@ static bool parse_duration(const char *text, uint64_t *out)
 	for (;;) {
 		size_t letters = strspn(text, "abcdefghijklmnopqrstuvwxyz");
 		unsigned unit = next_unit;
-		while (unit < UNITS && (strlen(units[unit].name) != letters ||
-					strncmp(units[unit].name, text, letters) != 0))
+		while (config_units[unit].name &&
+		       (strlen(config_units[unit].name) != letters ||
+			strncmp(config_units[unit].name, text, letters) != 0))
 			unit++;
-		if (unit == UNITS)
+		if (!config_units[unit].name)
 			return false;
-		total += number * units[unit].ms;
+		total += number * config_units[unit].ms;
 		next_unit = unit + 1;
 		text += letters;
 		if (*text == '\0') {
@@ -225,9 +168,10 @@ static int read_admin(const char *text, char *at, char *why, unsigned why_size)
 static int read_filtering(const char *text, enum config_filtering *at, char *why, unsigned why_size)
 {
 	static const char *const shorthand[] = {"eif", "adf", "apdf"};
+	const char *const *words = config_words(CONFIG_FILTERING);
 
-	for (unsigned i = 0; i < FILTERINGS; i++) {
-		if (strcmp(text, filtering_names[i]) == 0 || strcasecmp(text, shorthand[i]) == 0) {
+	for (unsigned i = 0; words[i]; i++) {
+		if (strcmp(text, words[i]) == 0 || strcasecmp(text, shorthand[i]) == 0) {
 			*at = (enum config_filtering)i;
 			return 0;
 		}
@@ -267,18 +211,6 @@ static int read_log_target(const char *text, char *at, char *why, unsigned why_s
 	return read_text(text, at, CONFIG_TARGET_MAX, why, why_size);
 }
 
-static int read_log_format(const char *text, enum config_log_format *at, char *why,
-			   unsigned why_size)
-{
-	for (unsigned i = 0; i < LOG_FORMATS; i++) {
-		if (strcasecmp(text, log_format_names[i]) == 0) {
-			*at = (enum config_log_format)i;
-			return 0;
-		}
-	}
-	return fail(SHOW " is no format of a log; allowed: auto, json, rfc5424", text);
-}
-
 static int read_choice(const char *const *names, const char *text, unsigned *at, char *why,
 		       unsigned why_size)
 {
@@ -286,7 +218,7 @@ static int read_choice(const char *const *names, const char *text, unsigned *at,
 	unsigned used = 0;
 
 	for (unsigned i = 0; names[i]; i++) {
-		if (strcmp(text, names[i]) == 0) {
+		if (strcasecmp(text, names[i]) == 0) {
 			*at = i;
 			return 0;
 		}
@@ -464,16 +396,15 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		return read_admin(text, at, why, why_size);
 	case CONFIG_LOG_TARGET:
 		return read_log_target(text, at, why, why_size);
-	case CONFIG_LOG_FORMAT:
-		return read_log_format(text, at, why, why_size);
 	case CONFIG_FILTERING:
 		return read_filtering(text, at, why, why_size);
 	case CONFIG_MSS:
 		return read_mss(text, at, why, why_size);
+	case CONFIG_LOG_FORMAT:
 	case CONFIG_MODE:
 	case CONFIG_POOLING:
 	case CONFIG_FALLBACK:
-		return read_choice(choices_of(kind), text, at, why, why_size);
+		return read_choice(config_words(kind), text, at, why, why_size);
 	case CONFIG_PORTS:
 		return read_ports(text, at, why, why_size);
 	case CONFIG_PREFIX:
@@ -503,120 +434,4 @@ int config_value_read(const struct config_key *key, enum config_kind kind, const
 		break;
 	}
 	abort(); /* a hole in the schema, not in the input */
-}
-
-static void print_quoted(const char *text, FILE *out)
-{
-	putc('"', out);
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			putc('\\', out);
-		putc(*text, out);
-	}
-	putc('"', out);
-}
-
-static const char *realm_name(const struct config *config, uint8_t id)
-{
-	for (unsigned i = 0; i < config->n_realms; i++) {
-		if (config->realms[i].id == id)
-			return config->realms[i].name;
-	}
-	return "outside";
-}
-
-void config_value_print(enum config_kind kind, const struct config *references, const void *at,
-			FILE *out)
-{
-	char buffer[64];
-	const uint16_t *ports = at;
-	const struct nat_endpoint *endpoint = at;
-	const char *text = at;
-
-	switch (kind) {
-	case CONFIG_DURATION:
-		fputs(config_duration_text(*(const uint32_t *)at, buffer, sizeof buffer), out);
-		return;
-	case CONFIG_U32:
-		fprintf(out, "%u", *(const uint32_t *)at);
-		return;
-	case CONFIG_U16:
-		fprintf(out, "%u", *(const uint16_t *)at);
-		return;
-	case CONFIG_REALM_ID:
-		fprintf(out, "%u", *(const uint8_t *)at);
-		return;
-	case CONFIG_BOOL:
-		fputs(*(const bool *)at ? "true" : "false", out);
-		return;
-	case CONFIG_ADMIN:
-		text = *text ? text : "off";
-		print_quoted(text, out);
-		return;
-	case CONFIG_TEXT:
-	case CONFIG_NAME:
-	case CONFIG_JOURNAL:
-	case CONFIG_LISTEN:
-	case CONFIG_LOG_TARGET:
-		print_quoted(text, out);
-		return;
-	case CONFIG_LOG_FORMAT:
-		fputs(log_format_names[*(const enum config_log_format *)at], out);
-		return;
-	case CONFIG_FILTERING:
-		fputs(filtering_names[*(const enum config_filtering *)at], out);
-		return;
-	case CONFIG_MSS:
-		if (*(const uint16_t *)at <= WIRE_MSS_AUTO)
-			fputs(*(const uint16_t *)at == WIRE_MSS_OFF ? "off" : "auto", out);
-		else
-			fprintf(out, "%u", *(const uint16_t *)at);
-		return;
-	case CONFIG_MODE:
-	case CONFIG_POOLING:
-	case CONFIG_FALLBACK:
-		fputs(choices_of(kind)[*(const unsigned *)at], out);
-		return;
-	case CONFIG_PORTS:
-		fprintf(out, "%u-%u", ports[0], ports[1]);
-		return;
-	case CONFIG_PREFIX:
-		fputs(config_prefix_text(at, buffer, sizeof buffer), out);
-		return;
-	case CONFIG_ENDPOINT:
-		inet_ntop(AF_INET, &endpoint->address, buffer, sizeof buffer);
-		fprintf(out, "\"%s:%u\"", buffer, ntohs(endpoint->port));
-		return;
-	case CONFIG_STATIC_ENDPOINT:
-		inet_ntop(AF_INET, &endpoint->address, buffer, sizeof buffer);
-		if (endpoint->port)
-			fprintf(out, "\"%s:%u\"", buffer, ntohs(endpoint->port));
-		else
-			fprintf(out, "\"%s\"", buffer);
-		return;
-	case CONFIG_STATIC_PROTOCOL:
-		if (*(const uint8_t *)at == 0) {
-			fputs("all", out);
-			return;
-		}
-		/* fall through */
-	case CONFIG_PROTOCOL:
-		fputs(*(const uint8_t *)at == NAT_TCP ? "tcp" : "udp", out);
-		return;
-	case CONFIG_BY_ADDRESS:
-		fputs(nat_protocol_name(*(const uint8_t *)at), out);
-		return;
-	case CONFIG_REALM_INSIDE:
-	case CONFIG_REALM_ANY:
-		print_quoted(realm_name(references, *(const uint8_t *)at), out);
-		return;
-	case CONFIG_POOL_NAME:
-		print_quoted(references->pools[*(const unsigned *)at].name, out);
-		return;
-	case CONFIG_MAP:
-	case CONFIG_LIST:
-	case CONFIG_LIST_INLINE:
-		break;
-	}
-	abort();
 }
