@@ -57,6 +57,7 @@ void answer_all(void);
 void feed(struct node *node, const uint8_t *bytes, uint32_t length, uint8_t ingress);
 /* Payload bytes [begin, end) of the datagram as a fragment; its length. */
 uint32_t cut(const struct test_packet *whole, uint32_t begin, uint32_t end, uint8_t *out);
-void feed_piece(struct node *node, const struct test_packet *whole, unsigned piece, unsigned n, uint8_t ingress);
+void feed_piece(struct node *node, const struct test_packet *whole, unsigned piece, unsigned n,
+		uint8_t ingress);
 
 #endif
