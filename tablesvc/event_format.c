@@ -76,24 +76,10 @@ const char *event_time_text(int64_t time_ms, char *out)
 
 const char *event_protocol_text(unsigned protocol, char out[EVENT_PROTOCOL_SIZE])
 {
-	switch (protocol) {
-	case NAT_ICMP:
-		return "icmp";
-	case NAT_TCP:
-		return "tcp";
-	case NAT_UDP:
-		return "udp";
-	case NAT_DCCP:
-		return "dccp";
-	case NAT_GRE:
-		return "gre";
-	case NAT_ESP:
-		return "esp";
-	case NAT_SCTP:
-		return "sctp";
-	case NAT_UDPLITE:
-		return "udp-lite";
-	}
+	const char *name = nat_protocol_name(protocol);
+
+	if (name)
+		return name;
 	snprintf(out, EVENT_PROTOCOL_SIZE, "%u", protocol & 0xff);
 	return out;
 }

@@ -7,6 +7,7 @@
 #include "dataplane/fragments.h"
 #include "dataplane/ranges.h"
 #include "tests/support/golden.h"
+#include "tests/support/permutation.h"
 
 static const struct monotime start = {1000 * SECOND_NS};
 
@@ -133,27 +134,6 @@ static void run_order(struct fixture *f, const struct shape *shape, unsigned por
 	}
 	check_output(f, shape, port, n, text);
 	golden_events_clear(f->target->events);
-}
-
-static bool next_permutation(unsigned *order, unsigned n)
-{
-	unsigned i = n - 1, j = n - 1;
-
-	while (i > 0 && order[i - 1] > order[i])
-		i--;
-	if (i == 0)
-		return false;
-	while (order[j] < order[i - 1])
-		j--;
-	unsigned swap = order[i - 1];
-	order[i - 1] = order[j];
-	order[j] = swap;
-	for (unsigned a = i, b = n - 1; a < b; a++, b--) {
-		swap = order[a];
-		order[a] = order[b];
-		order[b] = swap;
-	}
-	return true;
 }
 
 Test(fragments, are_translated_in_every_order)

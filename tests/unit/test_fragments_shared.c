@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "tests/support/fragments_bed.h"
+#include "tests/support/permutation.h"
 
 TestSuite(fragments_shared, .init = bed_setup, .fini = bed_teardown);
 
@@ -88,27 +89,6 @@ static unsigned check_out(const struct shape *shape, const struct test_packet *w
 	cr_assert(test_transport_valid(got.data, whole->length), "%s: the checksum", what);
 	bed->n_out = 0;
 	return (unsigned)id;
-}
-
-static bool next_permutation(unsigned *order, unsigned n)
-{
-	unsigned i = n - 1, j = n - 1;
-
-	while (i > 0 && order[i - 1] > order[i])
-		i--;
-	if (i == 0)
-		return false;
-	while (order[j] < order[i - 1])
-		j--;
-	unsigned swap = order[i - 1];
-	order[i - 1] = order[j];
-	order[j] = swap;
-	for (unsigned a = i, b = n - 1; a < b; a++, b--) {
-		swap = order[a];
-		order[a] = order[b];
-		order[b] = swap;
-	}
-	return true;
 }
 
 /* How the table keeps up: after each fragment, only after the last one, or by chance. */
