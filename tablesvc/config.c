@@ -61,8 +61,10 @@ void config_free(struct config *config)
 		return;
 	for (unsigned i = 0; i < config->n_pools; i++)
 		free(config->pools[i].prefixes);
-	for (unsigned i = 0; i < config->n_realms; i++)
+	for (unsigned i = 0; i < config->n_realms; i++) {
 		free(config->realms[i].prefixes);
+		free(config->realms[i].identity);
+	}
 	free(config->pools);
 	free(config->realms);
 	free(config->bypass);
