@@ -96,13 +96,20 @@ static uint32_t implicit_left_s(const struct table *t, uint32_t mapping)
 	return most;
 }
 
-/* The mapping is no longer explicit; it goes, if nothing else holds it. */
+/* The mapping is no longer explicit. */
+static void let_go(struct table *t, uint32_t i)
+{
+	struct mapping *m = mapping_at(t, entry_at(t, i)->key);
+	drop(t, i);
+	m->flags &= (uint8_t)~MAPPING_EXPLICIT;
+	subscriber_at(t, m->subscriber)->n_explicit--;
+}
+
+/* The same, and it goes, if nothing else holds it. */
 static void end(struct table *t, uint32_t i)
 {
 	uint32_t mapping = entry_at(t, i)->key;
-	drop(t, i);
-	mapping_at(t, mapping)->flags &= (uint8_t)~MAPPING_EXPLICIT;
-	subscriber_at(t, mapping_at(t, mapping)->subscriber)->n_explicit--;
+	let_go(t, i);
 	mapping_release(t, mapping);
 }
 
@@ -118,11 +125,8 @@ bool explicit_tick(struct table *t)
 
 void explicit_lose_mapping(struct table *t, uint32_t mapping)
 {
-	uint32_t i = find(t, mapping);
 	t->explicits.lost = t->now;
-	drop(t, i);
-	mapping_at(t, mapping)->flags &= (uint8_t)~MAPPING_EXPLICIT;
-	subscriber_at(t, mapping_at(t, mapping)->subscriber)->n_explicit--;
+	let_go(t, find(t, mapping));
 }
 
 void explicit_forget_session(struct table *t, uint32_t session)

@@ -96,12 +96,11 @@ static int open_socket(const struct config_pcp_listen *listen, int *out, char *e
 				      .sin_port = listen->address.port,
 				      .sin_addr.s_addr = listen->address.address};
 	char text[INET_ADDRSTRLEN];
-	int on = 1, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd >= 0 && bind(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
 	    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &address.sin_addr,
 		       sizeof address.sin_addr) == 0) {
-		setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof on);
 		*out = fd;
 		return 0;
 	}

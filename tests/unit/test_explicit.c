@@ -221,6 +221,22 @@ Test(explicit, quotas_hold)
 	cr_expect_eq(ask(&r), PCP_SUCCESS);
 }
 
+Test(explicit, the_limit_of_ports_is_a_quota)
+{
+	/* RFC 6888 REQ-4; RFC 6887 section 11.3: the client learns whose limit it is */
+	rig_stop(&rig);
+	rig.seed = 1;
+	rig.config.limits.ports = 2;
+	rig_start(&rig);
+	for (unsigned i = 0; i < 2; i++) {
+		struct pcp_request r = map_of(5000 + i, 600);
+		cr_assert_eq(ask(&r), PCP_SUCCESS);
+	}
+	struct pcp_request r = map_of(6000, 600);
+	cr_expect_eq(ask(&r), PCP_USER_EX_QUOTA);
+	cr_expect_eq(ask_for("10.0.0.2", &r), PCP_SUCCESS);
+}
+
 Test(explicit, refuses_what_it_cannot_do)
 {
 	/* RFC 6887 section 11.3 */
